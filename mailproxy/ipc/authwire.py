@@ -49,7 +49,7 @@ def pair(field: str) -> tuple[str, str]:
 class Lines:
     """Cuts a byte stream into lines; holds at most one line's worth of bytes."""
 
-    __slots__ = ("_rest", "_limit")
+    __slots__ = ("_limit", "_rest")
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._rest = b""

@@ -28,7 +28,7 @@ def sanitise(text: str) -> str:
 class Log:
     """A process's way to the log.  `buffered`: hold lines until `flush()` (the loop's end-of-batch hook)."""
 
-    __slots__ = ("_fd", "_heads", "_pending", "_size", "_buffered", "debug_enabled")
+    __slots__ = ("_buffered", "_fd", "_heads", "_pending", "_size", "debug_enabled")
 
     def __init__(self, fd: int, *, buffered: bool = False, debug: bool = False) -> None:
         self._fd = fd

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
@@ -29,10 +30,14 @@ _BATCH = 128
 Handler = Callable[[int], None]
 
 
+def _nothing() -> None:
+    """What a cancelled timer calls."""
+
+
 class Timer:
     """One pending call.  `cancel()` may be called any number of times, also after it fired."""
 
-    __slots__ = ("when", "call", "_group")
+    __slots__ = ("_group", "call", "when")
 
     def __init__(self, when: float, call: Callable[[], None], group: dict[Timer, None]) -> None:
         self.when = when
@@ -41,12 +46,13 @@ class Timer:
 
     def cancel(self) -> None:
         self._group.pop(self, None)
+        self.call = _nothing        # lets go of the callback's owner
 
 
 class Loop:
     """Single-threaded.  `now` is the monotonic time in seconds at the start of the current batch."""
 
-    __slots__ = ("now", "_epoll", "_handlers", "_timers", "_next_due", "_hooks", "_running")
+    __slots__ = ("_epoll", "_handlers", "_hooks", "_next_due", "_running", "_timers", "now")
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -87,8 +93,7 @@ class Loop:
         when = self.now + delay
         timer = Timer(when, call, group)
         group[timer] = None
-        if when < self._next_due:
-            self._next_due = when
+        self._next_due = min(self._next_due, when)
         return timer
 
     def at_batch_end(self, hook: Callable[[], None]) -> None:

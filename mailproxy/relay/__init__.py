@@ -1,0 +1,1 @@
+"""After login: bytes only.  Two directions with back-pressure; it does not know what it carries."""

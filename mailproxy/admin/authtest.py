@@ -1,0 +1,91 @@
+"""`mpadm auth test` and `auth cache flush`: one request to the auth service.
+
+In: base_dir, a user and a password.  Out: what the passdbs say, without the backend's password.
+"""
+from __future__ import annotations
+
+import base64
+import os
+import socket
+from typing import TextIO
+
+from mailproxy.errors import MailproxyError
+from mailproxy.ipc import authwire
+
+_TIMEOUT = 30.0
+_READ = 65536
+EXIT_REFUSED = 77
+#: Fields whose values are secrets.
+_HIDDEN = frozenset({"pass", "password"})
+
+
+class _Conversation:
+    """Lines over an auth socket."""
+
+    def __init__(self, base_dir: str, name: str) -> None:
+        path = os.path.join(base_dir, name)
+        self._lines = authwire.Lines()
+        self._ready: list[str] = []
+        self._name = name
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(_TIMEOUT)
+        try:
+            self.socket.connect(path)
+        except OSError as failure:
+            self.socket.close()
+            raise MailproxyError(f"connect({path}) failed: {failure.strerror}") from None
+
+    def send(self, *lines: str) -> None:
+        self.socket.sendall(b"".join(authwire.encode(line) + b"\n" for line in lines))
+
+    def line(self) -> list[str]:
+        while not self._ready:
+            try:
+                data = self.socket.recv(_READ)
+            except OSError as failure:
+                raise MailproxyError(f"read({self._name}) failed: {failure.strerror or 'Timeout'}") from None
+            if not data:
+                raise MailproxyError(f"read({self._name}) failed: EOF")
+            self._ready = self._lines.feed(data)
+        return self._ready.pop(0).split("\t")
+
+
+def test_login(base_dir: str, user: str, password: str, extra: list[str], out: TextIO) -> int:
+    """Authenticate by PLAIN as a client of the auth service would; prints the answer."""
+    talk = _Conversation(base_dir, "auth-client")
+    try:
+        talk.send("VERSION\t1\t2", f"CPID\t{os.getpid()}")
+        while talk.line()[0] != "DONE":
+            continue
+        response = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogateescape")).decode()
+        fields = [authwire.escape(field) for field in extra]
+        if not any(field.startswith("service=") for field in fields):
+            fields.insert(0, "service=mpadm")
+        talk.send("\t".join(["AUTH", "1", "PLAIN", *fields, "nologin", f"resp={response}"]))
+        answer = talk.line()
+    finally:
+        talk.socket.close()
+    good = answer[0] == "OK"
+    out.write(f"passdb: {user} auth {'succeeded' if good else 'failed'}\nextra fields:\n")
+    for field in answer[2:]:
+        key, value = authwire.pair(field)
+        if key in _HIDDEN:
+            value = "(hidden)"
+        out.write(f"  {key}={value}\n" if "=" in field else f"  {key}\n")
+    return 0 if good else EXIT_REFUSED
+
+
+def flush_cache(base_dir: str, users: list[str]) -> int:
+    """Make the auth service forget; returns the number of entries that it had."""
+    talk = _Conversation(base_dir, "auth-master")
+    try:
+        talk.send("VERSION\t1\t1")
+        talk.send("\t".join(["CACHE-FLUSH", "1", *map(authwire.escape, users)]))
+        while True:
+            answer = talk.line()
+            if answer[0] == "OK":
+                return int(answer[2]) if len(answer) > 2 and answer[2].isdigit() else 0
+            if answer[0] in ("FAIL", "NOTFOUND"):
+                raise MailproxyError("the auth service can't flush its cache")
+    finally:
+        talk.socket.close()

@@ -1,0 +1,243 @@
+"""The command `mpadm`: look at and steer a running mailproxy.
+
+In: the command line.  Out: text and an exit code: 0; 64 usage; 68 no such thing; 75 for every fatal, also "not
+running"; 77 wrong password; 89 a broken configuration.  Commands are rows of a table at the end.
+"""
+from __future__ import annotations
+
+import getpass
+import importlib
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mailproxy import cli
+from mailproxy.admin import master
+from mailproxy.admin.authtest import flush_cache, test_login
+from mailproxy.admin.table import FORMATS
+from mailproxy.errors import EXIT_FATAL, EXIT_OK, EXIT_TEMPFAIL, ConfigInvalid, MailproxyError
+
+EXIT_USAGE = 64
+EXIT_NOT_FOUND = 68
+
+_SERVICE = ("name", "process_count", "process_avail", "process_limit", "client_limit", "throttle_secs",
+            "exit_failure_last", "exit_failures_in_sec", "last_drop_warning", "listen_pending", "listening",
+            "doveadm_stop", "process_total")
+_PROCESS = ("name", "pid", "available_count", "total_count", "idle_start", "last_status_update", "last_kill_sent")
+
+
+class Usage(MailproxyError):
+    """Wrong arguments of a command; answered with its usage line."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What every command gets."""
+
+    path: str
+    format: str = ""
+
+    def conf(self) -> Any:
+        return cli.load(self.path)
+
+    def base_dir(self) -> str:
+        return str(self.conf().view().core.base_dir)
+
+    def show(self, titles: tuple[str, ...], rows: list[list[str]], default: str) -> None:
+        sys.stdout.write(FORMATS[self.format or default](titles, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    run: Callable[[Context, list[str]], int]
+    arguments: str
+    about: str
+
+
+def _reload(context: Context, words: list[str]) -> int:
+    """The whole configuration is checked first; a broken one is not sent to the master."""
+    _none(words)
+    conf = context.conf()
+    base_dir = str(conf.view().core.base_dir)
+    master.pid_of(base_dir)
+    cli.check(context.path)
+    master.send(base_dir, signal.SIGHUP)
+    return EXIT_OK
+
+
+def _stop(context: Context, words: list[str]) -> int:
+    _none(words)
+    master.stop(context.base_dir())
+    return EXIT_OK
+
+
+def _log_reopen(context: Context, words: list[str]) -> int:
+    _none(words)
+    master.send(context.base_dir(), signal.SIGUSR1)
+    return EXIT_OK
+
+
+def _log_find(context: Context, words: list[str]) -> int:
+    _none(words)
+    log = context.conf().view().logging
+    info = log.info_log_path or log.log_path
+    debug = log.debug_log_path or info
+    for name, path in (("Debug", debug), ("Info", info), ("Warning", log.log_path), ("Error", log.log_path),
+                       ("Fatal", log.log_path)):
+        sys.stdout.write(f"{name}: {path}\n")
+    return EXIT_OK
+
+
+def _service_status(context: Context, words: list[str]) -> int:
+    return _status(context, "SERVICE-STATUS", _SERVICE, "pager", words)
+
+
+def _process_status(context: Context, words: list[str]) -> int:
+    return _status(context, "PROCESS-STATUS", _PROCESS, "table", words)
+
+
+def _status(context: Context, command: str, titles: tuple[str, ...], default: str, words: list[str]) -> int:
+    control = master.Control(context.base_dir())
+    try:
+        known = {row[0] for row in control.rows("SERVICE-STATUS")}
+        unknown = [word for word in words if word not in known]
+        rows = control.rows(command, *words) if len(unknown) < len(words) or not words else []
+    finally:
+        control.close()
+    if rows or not unknown:
+        context.show(titles, rows, default)
+    for word in unknown:
+        sys.stderr.write(f"Error: Unknown service: {word}\n")
+    return EXIT_NOT_FOUND if unknown else EXIT_OK
+
+
+def _service_stop(context: Context, words: list[str]) -> int:
+    if not words:
+        raise Usage
+    control = master.Control(context.base_dir())
+    code = EXIT_OK
+    try:
+        for word in words:
+            try:
+                control.order("STOP", word)
+            except master.Refused as refusal:
+                sys.stderr.write(f"Error: {refusal}\n")
+                code = EXIT_NOT_FOUND
+    finally:
+        control.close()
+    return code
+
+
+def _pw(context: Context, words: list[str]) -> int:
+    """-s SCHEME -p PASSWORD -u USER; -t STORED verifies."""
+    options = {"-s": "", "-p": "", "-u": "", "-t": ""}
+    rest = iter(words)
+    for word in rest:
+        value = next(rest, None)
+        if word not in options or value is None:
+            raise Usage
+        options[word] = value
+    schemes = importlib.import_module("mailproxy.auth.schemes")
+    password = options["-p"] or _ask_password(twice=not options["-t"])
+    if options["-t"]:
+        if not schemes.verify(options["-t"], password, options["-u"]):
+            raise MailproxyError("reverse password verification check failed: Password mismatch")
+        sys.stdout.write(f"{options['-t']} (verified)\n")
+    else:
+        sys.stdout.write(schemes.generate(options["-s"] or "CRYPT", password, options["-u"]) + "\n")
+    return EXIT_OK
+
+
+def _auth_test(context: Context, words: list[str]) -> int:
+    """-x service=imap and the like are added to the request."""
+    extra: list[str] = []
+    while words[:1] == ["-x"] and len(words) > 1:
+        extra.append(words[1])
+        words = words[2:]
+    if not words or len(words) > 2:
+        raise Usage
+    password = words[1] if len(words) == 2 else _ask_password(twice=False)
+    return test_login(context.base_dir(), words[0], password, extra, sys.stdout)
+
+
+def _auth_cache_flush(context: Context, words: list[str]) -> int:
+    sys.stdout.write(f"{flush_cache(context.base_dir(), words)} cache entries flushed\n")
+    return EXIT_OK
+
+
+def _ask_password(*, twice: bool) -> str:
+    try:
+        first = getpass.getpass("Enter new password: " if twice else "Password: ")
+        if twice and getpass.getpass("Retype new password: ") != first:
+            raise MailproxyError("Passwords don't match!")
+    except EOFError:
+        raise MailproxyError("no password given") from None
+    return first
+
+
+def _none(words: list[str]) -> None:
+    if words:
+        raise Usage
+
+
+COMMANDS: dict[str, Command] = {
+    "reload": Command(_reload, "", "check the configuration, then make the master read it again"),
+    "stop": Command(_stop, "", "stop the master; waits up to 3 seconds"),
+    "log reopen": Command(_log_reopen, "", "open the log files again (after rotation)"),
+    "log find": Command(_log_find, "", "where each type of line is logged"),
+    "service status": Command(_service_status, "[SERVICE...]", "counters and limits of services"),
+    "service stop": Command(_service_stop, "SERVICE...", "close listeners, let processes finish; undone by a reload"),
+    "process status": Command(_process_status, "[SERVICE...]", "the processes of services"),
+    "pw": Command(_pw, "[-s SCHEME] [-u USER] [-p PASSWORD] [-t STORED]", "make or verify a stored password"),
+    "auth test": Command(_auth_test, "[-x FIELD=VALUE]... USER [PASSWORD]", "try a login with the auth service"),
+    "auth cache flush": Command(_auth_cache_flush, "[USER...]", "forget cached answers"),
+}
+
+
+def usage() -> str:
+    rows = "".join(f"  {name} {command.arguments}".rstrip().ljust(44) + f"  {command.about}\n"
+                   for name, command in COMMANDS.items())
+    return f"usage: mpadm [-c FILE] [-f {'|'.join(FORMATS)}] COMMAND [ARGUMENTS]\n\n{rows}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    context = Context(cli.default_path())
+    while words and words[0].startswith("-"):
+        option = words.pop(0)
+        if option in ("--help", "-h"):
+            sys.stdout.write(usage())
+            return EXIT_OK
+        if option not in ("-c", "-f") or not words:
+            sys.stderr.write(usage())
+            return EXIT_USAGE
+        if option == "-c":
+            context.path = words.pop(0)
+        else:
+            context.format = words.pop(0)
+    if context.format and context.format not in FORMATS:
+        sys.stderr.write(f"Fatal: Unknown print formatter: {context.format}\n")
+        return EXIT_TEMPFAIL
+    for length in (3, 2, 1):
+        name = " ".join(words[:length])
+        command = COMMANDS.get(name) if len(words) >= length else None
+        if command is not None:
+            return _run(command, name, context, words[length:])
+    sys.stderr.write(usage())
+    return EXIT_USAGE
+
+
+def _run(command: Command, name: str, context: Context, words: list[str]) -> int:
+    try:
+        return command.run(context, words)
+    except Usage:
+        sys.stderr.write(f"mpadm {name} {command.arguments}\n")
+        return EXIT_USAGE
+    except ConfigInvalid as failure:
+        cli.report(failure)
+        return EXIT_FATAL if failure.problems and failure.problems[0].line else EXIT_TEMPFAIL
+    except (MailproxyError, OSError) as failure:
+        sys.stderr.write(f"Fatal: {failure}\n")
+        return EXIT_TEMPFAIL

@@ -1,0 +1,458 @@
+"""One connection of an auth client: handshake, AUTH, CONT, CANCEL.
+
+In: bytes of the socket.  Out: lines, joined per batch of events.  A peer that breaks the protocol is logged and
+disconnected; a user's bad input is only that request's failure.  Knows nothing of databases: the Plan does.
+"""
+from __future__ import annotations
+
+import binascii
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mailproxy.auth import outcome, reply
+from mailproxy.auth.request import Request
+from mailproxy.errors import ProtocolError
+from mailproxy.ipc.authwire import MAJOR, MAX_LINE, MINOR, Lines, encode, unescape
+from mailproxy.net.loop import IN, OUT, quiet_close
+from mailproxy.sasl import anonymous, external, login, plain
+from mailproxy.sasl.mechanism import Answer, Challenge, Credentials, Refusal, ServerMechanism
+
+if TYPE_CHECKING:
+    from mailproxy.auth.server import Server
+
+#: Seconds after its last activity that a request is forgotten.
+REQUEST_TIMEOUT = 150.0
+#: Queued output above which we stop reading, and below which we go on.
+OUTPUT_HIGH, OUTPUT_LOW = 50 * 1024, 50 * 1024 // 3
+#: Live requests of one connection: ten times what a login process may hold.
+MAX_REQUESTS = 20_000
+_READ = 65536
+_MAX_ID = 4294967295
+_MAX_PID = 2147483647
+#: States of a request; numbers as in the log.
+NEW, LOOKUP, WAIT_CLIENT, FINISHED = range(4)
+
+_PLAIN = plain.Server()
+_ANONYMOUS = anonymous.Server()
+_SASL: dict[str, Callable[[Request], ServerMechanism]] = {
+    "PLAIN": lambda request: _PLAIN,
+    "LOGIN": lambda request: login.Server(),
+    "ANONYMOUS": lambda request: _ANONYMOUS,
+    "EXTERNAL": lambda request: external.Server(
+        request.args.get("cert_username", "") if request.plan.settings.auth_ssl_username_from_cert else ""),
+}
+
+
+class Client:
+    """`login`: a socket of login processes; requests stay after OK and proxy fields are completed.
+    `_handle` is the handler of the next line: it changes with the handshake."""
+
+    __slots__ = ("_closed", "_fd", "_handle", "_lines", "_minor", "_out", "_out_size", "_reading", "_requests",
+                 "_server", "_socket", "_writing", "cookie", "login", "pid")
+
+    def __init__(self, server: Server, connection: socket.socket, login_socket: bool, number: int) -> None:
+        self._server = server
+        self._socket = connection
+        self._fd = connection.fileno()
+        self._lines = Lines(MAX_LINE)
+        self._out: list[str] = []
+        self._out_size = 0
+        self._requests: dict[int, Request] = {}
+        self._closed = False
+        self._reading = True
+        self._writing = b""
+        self._minor = 0
+        self._handle: Callable[[str], None] = self._first
+        self.login = login_socket
+        self.pid = 0
+        self.cookie = secrets.token_hex(16)
+        server.loop.register(self._fd, IN, self._ready)
+        self.send(f"VERSION\t{MAJOR}\t{MINOR}\n{server.mech_lines}SPID\t{server.pid}\nCUID\t{number}\n"
+                  f"COOKIE\t{self.cookie}\nDONE")
+        self.flush()
+
+    # -- bytes ----------------------------------------------------------------------------------------------------
+
+    def _ready(self, mask: int) -> None:
+        if mask & OUT:
+            self.flush()
+        if self._closed or (not self._reading and mask & IN):
+            return
+        try:
+            data = self._socket.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(error.strerror or str(error))
+            return
+        if not data:
+            self.close("EOF")
+            return
+        try:
+            lines = self._lines.feed(data)
+        except ProtocolError as error:
+            self._broken(f"BUG: Auth client {self.pid} {error}")
+            return
+        for line in lines:
+            self._handle(line)
+            if self._closed:
+                return
+
+    def send(self, line: str) -> None:
+        """Queue one line; the end of the batch writes it."""
+        if self._closed:
+            return
+        if not self._out:
+            self._server.dirty.append(self)
+        self._out.append(line)
+        self._out_size += len(line)
+        if self._out_size > OUTPUT_HIGH and self._reading:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued, in one call."""
+        if self._closed:
+            return
+        data = self._writing
+        if self._out:
+            self._out.append("")
+            data += encode("\n".join(self._out))
+            self._out.clear()
+        if not data:
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.close(error.strerror or str(error))
+            return
+        blocked = bool(self._writing)
+        self._writing = rest = data[sent:]
+        self._out_size = len(rest)
+        if rest or blocked:
+            self._pace()
+
+    def _pace(self) -> None:
+        """Stop reading while the peer does not take its answers."""
+        if self._reading:
+            self._reading = self._out_size <= OUTPUT_HIGH
+        else:
+            self._reading = self._out_size < OUTPUT_LOW
+        self._server.loop.modify(self._fd, (IN if self._reading else 0) | (OUT if self._writing else 0))
+
+    def _broken(self, text: str) -> None:
+        self._server.log.error(text)
+        self.close("")
+
+    def close(self, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        pending = sum(request.state != FINISHED for request in self._requests.values())
+        for request in self._requests.values():
+            if request.timer is not None:
+                request.timer.cancel()
+        self._requests.clear()
+        if pending and reason and self._server.journal.debug:
+            self._server.log.debug(f"auth client {self.pid} disconnected with {pending} pending requests: {reason}")
+        self._server.loop.unregister(self._fd)
+        quiet_close(self._socket)
+        self._server.closed(self)
+
+    # -- handshake ------------------------------------------------------------------------------------------------
+
+    def _first(self, line: str) -> None:
+        fields = line.split("\t")
+        if len(fields) < 3 or fields[0] != "VERSION" or not (_is_number(fields[1]) and _is_number(fields[2])):
+            self._broken(f"BUG: Authentication client sent invalid VERSION line: {line[:200]}")
+        elif int(fields[1]) != MAJOR:
+            self._broken("Authentication client not compatible with this server (mixed old and new binaries?)")
+        else:
+            self._minor = int(fields[2])
+            self._handle = self._second
+
+    def _second(self, line: str) -> None:
+        word, _, value = line.partition("\t")
+        if word != "CPID":
+            self._broken(f"BUG: Authentication client sent unknown handshake command: {line[:200]}")
+            return
+        pid = int(value[:10]) if _is_number(value) else 0
+        if not 0 < pid <= _MAX_PID:
+            self._broken("BUG: Authentication client said it's PID 0")
+            return
+        if self.login:
+            if not self._server.claim(pid, self):
+                self._broken(f"BUG: Authentication client gave a PID {pid} of existing connection")
+                return
+            self.pid = pid
+        self._handle = self._command
+
+    # -- commands -------------------------------------------------------------------------------------------------
+
+    def _command(self, line: str) -> None:
+        if line.startswith("AUTH\t"):
+            self._auth(line)
+        elif line.startswith("CONT\t"):
+            self._continue(line)
+        elif line.startswith("CANCEL\t"):
+            self._cancel(line)
+        else:
+            self._broken(f"BUG: Authentication client sent unknown command: {line[:200]}")
+
+    def _auth(self, line: str) -> None:
+        parts = line.split("\t")
+        if len(parts) < 3 or not _is_number(parts[1]) or not 0 < (number := int(parts[1])) <= _MAX_ID:
+            self._broken(f"BUG: Authentication client {self.pid} sent broken AUTH request")
+            return
+        server = self._server
+        if server.tracing:
+            server.trace_in(self.pid, parts)
+        mech = parts[2].upper()
+        params = parts[3:]
+        # the order that every login process uses needs no dict of parameters; anything else is looked at closely
+        plan = server.plans_by_parameter.get(params[0]) if params else None
+        if plan is not None and params[-1].startswith("resp=") and line.count("\tresp") == 1 \
+                and "\tforward_fields" not in line:
+            response: str | None = params[-1][5:]
+            request = Request(self, number, mech, params, plan, self._done)
+        else:
+            found = self._closely(number, mech, params)
+            if found is None:
+                return
+            request = found
+            response = request.args.get("resp")
+        if self._admitted(request):
+            self._begin(request, response)
+
+    def _closely(self, number: int, mech: str, params: list[str]) -> Request | None:
+        """Parameters in any order; None when the client was disconnected for them."""
+        server = self._server
+        keys = [param.partition("=")[0] for param in params]
+        if "resp" in keys and keys.index("resp") != len(keys) - 1:
+            self._broken(f"BUG: Authentication client {self.pid} sent AUTH parameters after 'resp'")
+            return None
+        request = Request(self, number, mech, params, server.default_plan, self._done)
+        service = request.args.get("service")
+        if not service:
+            self._broken(f"BUG: Authentication client {self.pid} didn't specify service in request")
+            return None
+        request.plan = server.plans.get(service) or server.default_plan
+        if "forward_fields" in request.args:
+            _forward(request, request.args["forward_fields"])
+        return request
+
+    def _admitted(self, request: Request) -> bool:
+        """May this request begin at all?"""
+        requests = self._requests
+        server = self._server
+        if request.id in requests:
+            self._broken(f"BUG: Authentication client {self.pid} sent a duplicate ID {request.id}")
+            return False
+        if request.mech not in server.mechanisms:
+            # a disconnect would take every other login of that process with it
+            server.log.error(f"BUG: Authentication client {self.pid} requested unsupported authentication mechanism "
+                             f"{request.mech[:64]}")
+            self.send(f"FAIL\t{request.id}")
+            return False
+        if len(requests) >= MAX_REQUESTS:
+            server.log.error(f"Authentication client {self.pid} has more than {MAX_REQUESTS} requests")
+            self.send(f"FAIL\t{request.id}\tcode=temp_fail")
+            return False
+        settings = request.plan.settings
+        return not settings.auth_ssl_require_client_cert or self._certified(request)
+
+    def _begin(self, request: Request, response: str | None) -> None:
+        data: bytes | None = None
+        if response:
+            try:
+                data = b"" if response == "=" else binascii.a2b_base64(response, strict_mode=True)
+            except ValueError:
+                self.send(f"FAIL\t{request.id}\tcode=invalid_base64\treason=Invalid base64 data in initial response")
+                return
+        elif response is not None and self._minor >= 2:         # older peers mean "none" by an empty one
+            data = b""
+        request.state = LOOKUP
+        self._requests[request.id] = request
+        if request.mech == "PLAIN" and data is not None:
+            self._proceed(request, _PLAIN.respond(data))
+            return
+        request.sasl = _SASL[request.mech](request)
+        if request.mech == "LOGIN" and not data:
+            data = None                     # the prompt is due either way
+        self._proceed(request, request.sasl.respond(data))
+
+    def _certified(self, request: Request) -> bool:
+        if "valid-client-cert" not in request.args:
+            reason = "Client didn't present valid SSL certificate"
+        elif request.plan.settings.auth_ssl_username_from_cert and not request.args.get("cert_username"):
+            reason = "SSL certificate didn't contain username"
+        else:
+            return True
+        self._server.journal.info(request.mech.lower(), request, reason)
+        self.send(f"FAIL\t{request.id}\treason={reason}")
+        return False
+
+    def _continue(self, line: str) -> None:
+        _, number_text, *rest = line.split("\t")
+        if not _is_number(number_text) or not rest:
+            self._broken(f"BUG: Authentication client {self.pid} sent broken CONT request")
+            return
+        number = int(number_text)
+        request = self._requests.get(number)
+        if request is None or request.state == FINISHED:
+            self.send(f"FAIL\t{number}\treason=Authentication request timed out")
+            return
+        if request.state != WAIT_CLIENT:
+            self._forget(request)
+            self.send(f"FAIL\t{number}\treason=Unexpected continuation")
+            return
+        try:
+            data = binascii.a2b_base64("\t".join(rest), strict_mode=True)
+        except ValueError:
+            self._server.journal.info(request.mech.lower(), request, "Invalid base64 data in continued response")
+            self._forget(request)
+            self.send(f"FAIL\t{number}\tcode=invalid_base64\treason=Invalid base64 data in continued response")
+            return
+        self._stop_timer(request)
+        request.state = LOOKUP
+        self._proceed(request, request.sasl.respond(data))
+
+    def _cancel(self, line: str) -> None:
+        number = line[7:]
+        if not _is_number(number):
+            self._broken("BUG: Authentication client sent broken CANCEL")
+            return
+        request = self._requests.get(int(number))
+        if request is not None:
+            self._forget(request)
+
+    # -- one request ----------------------------------------------------------------------------------------------
+
+    def _proceed(self, request: Request, answer: Answer) -> None:
+        if answer.__class__ is Credentials:
+            if request.original_user is None and not self._name(request, answer.authcid, answer.authzid):
+                return
+            request.password = answer.password.reveal()
+            if request.mech == "ANONYMOUS":
+                request.result = outcome.OK
+                self._done(request)
+            else:
+                request.plan.run(request)
+        elif answer.__class__ is Challenge:
+            if answer.user is not None and not self._name(request, answer.user, ""):
+                return
+            request.state = WAIT_CLIENT
+            request.timer = self._server.loop.call_later(REQUEST_TIMEOUT, lambda: self._expire(request))
+            self.send(f"CONT\t{request.id}\t{binascii.b2a_base64(answer.data, newline=False).decode()}")
+        elif answer.__class__ is Refusal:
+            if self._server.journal.verbose:
+                self._server.journal.info(request.mech.lower(), request, answer.text)
+            request.result = outcome.MISMATCH
+            self._done(request)
+
+    def _name(self, request: Request, authcid: str, authzid: str) -> bool:
+        """Accept the name, or refuse the request."""
+        if request.mech == "ANONYMOUS":
+            if self._server.journal.verbose:
+                self._server.journal.info(f"anonymous({authcid})", request, "login")
+            request.user = request.original_user = request.plan.settings.auth_anonymous_username
+            return True
+        error = request.plan.names.prepare(request, authcid, authzid)
+        if error is None:
+            return True
+        if self._server.journal.verbose:
+            self._server.journal.info(request.mech.lower(), request, error)
+        request.result = outcome.MISMATCH
+        self._done(request)
+        return False
+
+    def _done(self, request: Request) -> None:
+        """The databases have spoken."""
+        if request.state != LOOKUP:                 # cancelled or disconnected in the meantime
+            return
+        if request.result != outcome.OK:
+            self._refuse(request)
+        elif self.login and ("proxy" in request.fields or "proxy_maybe" in request.fields):
+            self._server.proxying.prepare(request, self._prepared)
+        else:
+            self._prepared(request)
+
+    def _prepared(self, request: Request) -> None:
+        if request.state != LOOKUP:
+            return
+        if request.result != outcome.OK:
+            self._refuse(request)
+        elif request.delay_until:
+            wait = request.delay_until - time.time()
+            request.delay_until = 0.0
+            self._server.loop.call_later(max(wait, 0.0), lambda: self._prepared(request))
+        else:
+            self._accept(request)
+
+    def _accept(self, request: Request) -> None:
+        line = reply.ok(request, self.login)
+        if self._server.tracing:
+            self._server.trace_out(line)
+        self.send(line)
+        if self._closed:
+            return
+        if self.login and "proxy" not in request.fields and "nologin" not in request.fields:
+            request.state = FINISHED                # a mail process may ask for it, or the login process cancel it
+            request.timer = self._server.loop.call_later(REQUEST_TIMEOUT, lambda: self._expire(request))
+        else:
+            request.state = FINISHED
+            del self._requests[request.id]
+
+    def _refuse(self, request: Request) -> None:
+        request.state = FINISHED
+        self._requests.pop(request.id, None)
+        line = reply.fail(request)
+        if "nodelay" in request.fields:
+            self._say(line)
+        else:
+            self._server.failures.add(request.plan.failure_delay, lambda: self._say(line))
+
+    def _say(self, line: str) -> None:
+        if self._server.journal.debug:
+            self._server.trace_out(line)
+        self.send(line)
+
+    def _expire(self, request: Request) -> None:
+        if self._requests.pop(request.id, None) is None:
+            return
+        if request.state == FINISHED:
+            self._server.log.error(f"Request {self.pid}.{request.id} timed out after {REQUEST_TIMEOUT:.0f} secs, "
+                                   f"state={FINISHED}")
+        else:
+            self._server.journal.info(request.mech.lower(), request, "Request timed out waiting for client to "
+                                      f"continue authentication ({REQUEST_TIMEOUT:.0f} secs)")
+        request.state = FINISHED
+
+    def _forget(self, request: Request) -> None:
+        self._stop_timer(request)
+        request.state = FINISHED
+        self._requests.pop(request.id, None)
+
+    def _stop_timer(self, request: Request) -> None:
+        if request.timer is not None:
+            request.timer.cancel()
+            request.timer = None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 20
+
+
+def _forward(request: Request, nested: str) -> None:
+    """A list of key=value from a trusted peer; survives failures of databases."""
+    for word in nested.split("\t"):
+        key, equals, value = word.partition("=")
+        if equals:
+            request.fields["forward_" + key] = unescape(value)
+        elif key:
+            request.fields[key] = ""
+    request.keep()

@@ -1,0 +1,1 @@
+"""Password database drivers: one a file, all behind the small protocol of `driver`."""

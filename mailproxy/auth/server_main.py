@@ -1,0 +1,95 @@
+"""ROLE auth: builds the server from what `prepare` made, and runs it until the master wants it gone.
+
+In: listeners, settings.  Out: answers to login processes and other auth clients.  HUP flushes the cache, USR2 logs its
+statistics, TERM ends at once (refusals that wait are answered first), a closed dead_fd or QUIT ends it when the last
+connection is gone.
+"""
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from typing import Any
+
+from mailproxy.auth.cache import Cache
+from mailproxy.auth.chain import Plan, make_step
+from mailproxy.auth.journal import Journal
+from mailproxy.auth.passdb.passwd_file import PasswdFile
+from mailproxy.auth.server import Server
+from mailproxy.auth.setup import Setup, build
+from mailproxy.auth.signals import Signals
+from mailproxy.auth.workers import Pool
+from mailproxy.ipc.contract import Child
+from mailproxy.log.pipe import Log
+from mailproxy.net.loop import ERR, HUP, Loop
+
+
+def prepare(conf: Any, service: Any) -> Setup:
+    return build(conf)
+
+
+def make_plans(setup: Setup, journal: Journal, pool: Pool, cache: Cache | None) -> dict[str, Plan]:
+    """Protocol -> compiled chain; each protocol has its own steps over shared drivers."""
+    return {protocol: Plan([make_step(section, journal, pool, cache, view) for section in sections], view, journal)
+            for protocol, (view, sections) in setup.protocols.items()}
+
+
+def open_drivers(setup: Setup, log: Log) -> None:
+    for section in setup.sections:
+        driver = section.driver
+        if isinstance(driver, PasswdFile):
+            driver.log_error = log.error
+        if not driver.blocking:
+            driver.open()
+
+
+def main(child: Child, prepared: Setup) -> int:
+    view = prepared.protocols[""][0]
+    log = Log(child.log_fd, buffered=True, debug=prepared.debug)
+    loop = Loop()
+    journal = Journal(log, view)
+    cache = Cache(view.auth_cache_size, view.auth_cache_ttl, view.auth_cache_negative_ttl, time.time) \
+        if view.auth_cache_size and view.auth_cache_ttl else None
+    pool = Pool(loop, log, os.path.join(child.base_dir, "auth-worker"), view.auth_worker_max_count,
+                prepared.fingerprint)
+    open_drivers(prepared, log)
+    plans = make_plans(prepared, journal, pool, cache)
+    server = Server(loop, log, journal, plans, plans[""], child)
+    _watch(child, loop, server, cache)
+    server.listen(child.listeners)
+    child.report(child.client_limit)
+    gc.collect()
+    gc.freeze()
+    loop.run()
+    server.shut_down()
+    pool.close()
+    log.flush()
+    return 0
+
+
+def _watch(child: Child, loop: Loop, server: Server, cache: Cache | None) -> None:
+    """Signals and the master's life line."""
+    signals = Signals(loop)
+
+    def retire() -> None:
+        if child.dead_fd >= 0:
+            loop.unregister(child.dead_fd)
+        server.stop_listening(child.listeners)
+        if server.idle:
+            loop.stop()
+
+    def flush() -> None:
+        server.log.info(f"SIGHUP received, {cache.flush() if cache is not None else 0} cache entries flushed")
+
+    def statistics() -> None:
+        for line in cache.statistics() if cache is not None else ():
+            server.log.info(line)
+
+    signals.on(signal.SIGTERM, loop.stop)
+    signals.on(signal.SIGQUIT, retire)
+    signals.on(signal.SIGINT, lambda: loop.stop() if server.idle else None)
+    signals.on(signal.SIGHUP, flush)
+    signals.on(signal.SIGUSR2, statistics)
+    if child.dead_fd >= 0:
+        loop.register(child.dead_fd, ERR | HUP, lambda _mask: retire())

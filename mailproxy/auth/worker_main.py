@@ -1,0 +1,211 @@
+"""ROLE auth-worker: asks blocking databases for auth, one request at a time per connection.
+
+In: connections of the auth process.  Out: answers.  A query blocks this process and nobody else.
+"""
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from mailproxy.auth import outcome, workerwire
+from mailproxy.auth.passdb.driver import failure
+from mailproxy.auth.schemes import SchemeError, verify
+from mailproxy.auth.sections import Section
+from mailproxy.auth.setup import Setup, build
+from mailproxy.auth.signals import Signals
+from mailproxy.errors import DriverMissing, ProtocolError
+from mailproxy.ipc.authwire import Lines, encode, escape, unescape
+from mailproxy.ipc.contract import Child, Listener
+from mailproxy.log.pipe import Log
+from mailproxy.net.loop import ERR, HUP, IN, Loop, quiet_close
+
+_READ = 65536
+#: A peer that does not take one answer within this many seconds is gone.
+_SEND_TIMEOUT = 30.0
+
+
+def prepare(conf: Any, service: Any) -> Setup:
+    return build(conf)
+
+
+class _Connection:
+    __slots__ = ("_lines", "_socket", "_state", "_worker")
+
+    def __init__(self, worker: _Worker, connection: socket.socket) -> None:
+        self._worker = worker
+        self._socket = connection
+        self._lines = Lines(workerwire.MAX_LINE)
+        self._state: Callable[[str], str | None] = self._hello
+        connection.settimeout(_SEND_TIMEOUT)
+        worker.loop.register(connection.fileno(), IN, self._ready)
+        self._send(workerwire.HELLO)
+
+    def _send(self, line: str) -> None:
+        try:
+            self._socket.sendall(encode(line) + b"\n")
+        except OSError:
+            self.close()
+
+    def _ready(self, _mask: int) -> None:
+        try:
+            data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            for line in self._lines.feed(data):
+                reply = self._state(line)
+                if reply:
+                    self._send(reply)
+                if self._socket.fileno() < 0:
+                    return
+        except ProtocolError as error:
+            self._worker.log.error(f"auth process {error}")
+            self.close()
+
+    def _hello(self, line: str) -> str | None:
+        if line != workerwire.HELLO:
+            raise ProtocolError(f"sent an unknown version: {line[:100]}")
+        self._state = self._hash
+        return None
+
+    def _hash(self, line: str) -> str | None:
+        if line != f"DBHASH\t{self._worker.fingerprint}":
+            raise ProtocolError("sees different passdbs than we do")
+        self._state = self._worker.answer
+        return None
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._worker.loop.unregister(self._socket.fileno())
+            quiet_close(self._socket)
+            self._worker.closed(self)
+
+
+class _Worker:
+    __slots__ = ("_accepting", "_child", "_connections", "_sections", "_served", "fingerprint", "log", "loop")
+
+    def __init__(self, child: Child, setup: Setup, log: Log, loop: Loop) -> None:
+        self._child = child
+        self._sections: dict[int, Section] = {section.number: section for section in setup.sections}
+        self.fingerprint = setup.fingerprint
+        self.log = log
+        self.loop = loop
+        self._connections: set[_Connection] = set()
+        self._served = 0
+        self._accepting = True
+        for listener in child.listeners:
+            loop.register(listener.socket.fileno(), IN, self._acceptor(listener))
+        self._report()
+
+    def _acceptor(self, listener: Listener) -> Callable[[int], None]:
+        return lambda _mask: self._accept(listener)
+
+    @property
+    def idle(self) -> bool:
+        return not self._connections
+
+    def _report(self) -> None:
+        free = self._child.client_limit - len(self._connections)
+        if self._child.service_count:
+            free = min(free, self._child.service_count - self._served)
+        self._child.report(max(free, 0) if self._accepting else 0)
+        if free <= 0 and self._accepting:
+            for listener in self._child.listeners:
+                self.loop.unregister(listener.socket.fileno())
+            self._accepting = False
+
+    def _accept(self, listener: Listener) -> None:
+        try:
+            connection, _peer = listener.socket.accept()
+        except OSError:                     # another worker was quicker
+            return
+        self._served += 1
+        self._connections.add(_Connection(self, connection))
+        self._report()
+
+    def closed(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        retired = bool(self._child.service_count) and self._served >= self._child.service_count
+        if not self._connections and (retired or self._child.dead_fd < 0):
+            self.loop.stop()
+        elif not self._accepting and not retired:
+            self._accepting = True
+            for listener in self._child.listeners:
+                self.loop.register(listener.socket.fileno(), IN, self._acceptor(listener))
+            self._report()
+
+    def retire(self) -> None:
+        """The master wants no more from us: finish what is there."""
+        if self._accepting:
+            for listener in self._child.listeners:
+                self.loop.unregister(listener.socket.fileno())
+        self._accepting = False
+        self._child.service_count = max(self._served, 1)
+        self._served = self._child.service_count
+        self._child.report(0)
+        if not self._connections:
+            self.loop.stop()
+
+    def answer(self, line: str) -> str | None:
+        number, command, *fields = [*line.split("\t"), ""][:-1] if "\t" in line else ("", "")
+        if command == "PASSV" and len(fields) >= 3:
+            return self._look_up(number, fields)
+        if command == "PASSW" and len(fields) >= 3:
+            right, complaint = _compare(unescape(fields[1]), unescape(fields[0]), unescape(fields[2]))
+            verdict = "" if right is None else "1" if right else "0"
+            return f"{number}\t{verdict}\t{escape(complaint)}"
+        raise ProtocolError(f"sent unknown command: {command[:50]}")
+
+    def _look_up(self, number: str, fields: list[str]) -> str:
+        section = self._sections.get(int(fields[0]) if fields[0].isdigit() else 0)
+        values = _Values(workerwire.pairs(fields[3:]))
+        if section is None:
+            return workerwire.answer_line(number, failure(f"no passdb {fields[0]}"))
+        answer = section.driver.lookup(values)
+        if fields[1] == "1" and answer.result == outcome.OK and answer.password is not None:
+            answer.verdict, answer.complaint = _compare(answer.password, unescape(fields[2]), values["user"])
+        return workerwire.answer_line(number, answer)
+
+
+class _Values(dict[str, str]):
+    """What auth sent; a variable that it did not send is one that the query does not use."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _compare(stored: str, plain: str, user: str) -> tuple[bool | None, str]:
+    try:
+        return verify(stored, plain, user), ""
+    except (SchemeError, DriverMissing) as error:
+        return None, str(error)
+
+
+def main(child: Child, prepared: Setup) -> int:
+    log = Log(child.log_fd, debug=prepared.debug)
+    loop = Loop()
+    signals = Signals(loop)
+    for section in prepared.sections:
+        section.driver.open()
+    worker = _Worker(child, prepared, log, loop)
+    signals.on(signal.SIGTERM, loop.stop)
+    signals.on(signal.SIGQUIT, worker.retire)
+    signals.on(signal.SIGINT, lambda: loop.stop() if worker.idle else None)
+    if child.dead_fd >= 0:
+        loop.register(child.dead_fd, ERR | HUP, lambda _mask: _retire(loop, worker, child))
+    gc.freeze()
+    loop.run()
+    return 0
+
+
+def _retire(loop: Loop, worker: _Worker, child: Child) -> None:
+    loop.unregister(child.dead_fd)
+    worker.retire()

@@ -1,0 +1,187 @@
+"""`load(path)`: the configuration of one run, checked, frozen and ready to answer.
+
+Out: `Config`.  Raises ConfigInvalid with every problem that was found.  A `Config` never changes; a reload makes a new
+one.  Limit: MAX_VIEWS combinations of matching filters are kept.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mailproxy.config import checks
+from mailproxy.config.conflicts import conflicts
+from mailproxy.config.filters import Address
+from mailproxy.config.parser import Parser
+from mailproxy.config.schema.core import CoreSettings
+from mailproxy.config.schema.sections import Passdb
+from mailproxy.config.services import Section, Service, resolve, sections
+from mailproxy.config.tree import Node, Scope
+from mailproxy.config.view import View, value_of
+from mailproxy.errors import ConfigInvalid, Problem
+
+#: Enough for every server name of a big site; more would be address and name filters multiplied.
+MAX_VIEWS = 10_000
+
+
+class Config:
+    """The settings of one run."""
+
+    __slots__ = ("_databases", "_exact", "_odd", "_plain", "_scopes", "_suffix", "_top", "_views", "local_names",
+                 "path", "protocols", "services", "uses_address_filters", "warnings")
+
+    def __init__(self, path: str, top: Scope, scopes: Iterable[Scope]) -> None:
+        self.path = path
+        self.warnings: tuple[str, ...] = ()
+        self.services: dict[str, Service] = {}
+        self._top = top
+        in_order = list(scopes)
+        #: Strongest first; among equals the first in the file.
+        self._scopes = tuple(sorted(in_order, key=_by_strength))
+        self._plain: list[int] = []
+        self._exact: dict[str, list[int]] = {}
+        self._suffix: dict[str, list[int]] = {}
+        self._odd: list[int] = []
+        self._index()
+        self._views: dict[tuple[int, ...], View] = {}
+        self._databases: dict[tuple[str, str], tuple[Passdb, ...]] = {}
+        names = (name for scope in in_order for name in scope.filter.names)
+        self.local_names: tuple[str, ...] = tuple(dict.fromkeys(names))
+        self.uses_address_filters = any(scope.filter.local or scope.filter.remote for scope in in_order)
+        core = self.view().core
+        self.protocols: tuple[str, ...] = tuple(dict.fromkeys(word for word in core.protocols if word != "none"))
+
+    def _index(self) -> None:
+        """Server names are looked up, not searched: there may be thousands of blocks."""
+        for position, scope in enumerate(self._scopes):
+            if not scope.filter.named:
+                self._plain.append(position)
+                continue
+            for name in dict.fromkeys(scope.filter.names):
+                if "*" not in name:
+                    self._exact.setdefault(name, []).append(position)
+                elif name.startswith("*.") and name.count("*") == 1:
+                    self._suffix.setdefault(name[2:], []).append(position)
+                else:
+                    self._odd.append(position)
+
+    @property
+    def top(self) -> Scope:
+        return self._top
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The filter blocks, strongest first."""
+        return self._scopes
+
+    def written(self, name: str) -> bool:
+        """Is the setting written in the files, outside all filters?"""
+        return name in self._top.node.settings
+
+    def view(self, protocol: str = "", local: Address | None = None, remote: Address | None = None,
+             local_name: str = "") -> View:
+        """The settings for connections of this kind.  `local` and `remote` are ipaddress objects."""
+        key = self._matching(protocol, local, remote, local_name.lower())
+        view = self._views.get(key)
+        if view is None:
+            if len(self._views) >= MAX_VIEWS:
+                self._views.clear()
+            nodes = (*(self._scopes[position].node for position in key), self._top.node)
+            view = self._views[key] = View(nodes)
+        return view
+
+    def _matching(self, protocol: str, local: Address | None, remote: Address | None, name: str) -> tuple[int, ...]:
+        candidates = self._plain
+        if name and (self._exact or self._suffix or self._odd):
+            named = {*self._exact.get(name, ()), *self._suffix.get(name.partition(".")[2], ()), *self._odd}
+            if named:
+                candidates = sorted({*candidates, *named})
+        return tuple(position for position in candidates
+                     if self._scopes[position].filter.matches(protocol, local, remote, name))
+
+    def passdbs(self, protocol: str = "") -> tuple[Passdb, ...]:
+        """The password databases in lookup order."""
+        return self._chain("passdb", protocol)
+
+    def userdbs(self, protocol: str = "") -> tuple[Passdb, ...]:
+        return self._chain("userdb", protocol)
+
+    def _chain(self, kind: str, protocol: str) -> tuple[Passdb, ...]:
+        chain = self._databases.get((kind, protocol))
+        if chain is None:
+            nodes = [self._top.node]
+            own = [scope for scope in self._scopes
+                   if not scope.filter.by_address and scope.filter.fits_protocol(protocol)]
+            nodes += [scope.node for scope in sorted(own, key=lambda scope: scope.order)]
+            chain = tuple(_database(node) for top in nodes for node in top.children.get(kind, {}).values())
+            if protocol in ("", *self.protocols):
+                self._databases[kind, protocol] = chain
+        return chain
+
+
+def _by_strength(scope: Scope) -> tuple[Any, ...]:
+    named, local, remote, protocol = scope.filter.strength
+    return (not named, -local, -remote, not protocol, scope.order)
+
+
+def _database(node: Node) -> Passdb:
+    values = {("pass_" if key == "pass" else key): value_of(node.settings.get(key), row)
+              for key, row in node.type.settings.items()}
+    absent: dict[str, Any] = {"mechanisms": (), "username_filter": (), "deny": False, "pass_": False, "master": False}
+    return Passdb(**{**absent, **values}, path=node.path, line=node.line)
+
+
+def load(path: str) -> Config:
+    """Read, merge and check a configuration."""
+    parser = Parser()
+    parser.parse(path)
+    scopes = list(parser.scopes.values())
+    problems = parser.problems
+    try:
+        conf = Config(path, parser.top, scopes)
+        texts, warnings = _finish(conf, scopes)
+    except ConfigInvalid as error:      # a `<file` among the settings that are needed at once
+        raise ConfigInvalid([*problems, *error.problems]) from None
+    if problems and problems[0].path == "":     # the main file itself: nothing else can be said
+        raise ConfigInvalid(problems)
+    problems += [Problem(path, 0, text) for text in texts]
+    warnings = [*parser.warnings, *warnings]
+    for problem, fatal in conflicts(scopes, conf.protocols):
+        if fatal:
+            problems.append(problem)
+        else:
+            warnings.append(f"{problem.path} line {problem.line}: {problem.text}")
+    if problems:
+        raise ConfigInvalid(problems)
+    conf.warnings = tuple(warnings)
+    return conf
+
+
+def _finish(conf: Config, scopes: list[Scope]) -> tuple[list[str], list[str]]:
+    """Resolve the services; texts of (errors, warnings)."""
+    core = conf.view().core
+    every = list(sections(conf.top.node, core))
+    tls = conf.view().written("ssl")
+    enabled = _resolve(every, core, conf.protocols, tls is None or tls.text != "no")
+    services = [row[0] for row in enabled]
+    errors: list[str] = []
+    for scope in (conf.top, *scopes):
+        errors += checks.check_scope(scope)
+    errors += checks.check_core(core)
+    errors += checks.check_protocols(core, {section.value("protocol") for section, _ in every} - {""})
+    errors += checks.check_names([section.name for section, _ in every])
+    for row in enabled:
+        errors += checks.check_service(*row)
+    errors += checks.check_listeners(services, core.base_dir)
+    errors += checks.check_stats(conf.top.node)
+    warnings = [*checks.warn_tls(conf.top, scopes), *checks.warn_limits(services),
+                *checks.warn_listeners(services, core.base_dir)]
+    conf.services = {service.name: service for service in services}
+    return list(dict.fromkeys(errors)), warnings
+
+
+def _resolve(every: list[tuple[Section, list[tuple[str, Section]]]], core: CoreSettings, protocols: tuple[str, ...],
+             tls: bool) -> list[tuple[Service, Section, list[tuple[str, Section]]]]:
+    """The services that are enabled."""
+    return [(resolve(section, listeners, core, tls), section, listeners) for section, listeners in every
+            if section.value("protocol") in ("", *protocols)]
+

@@ -1,0 +1,446 @@
+"""One client's two connections and its timers: what a session's ports are made of.
+
+In: an accepted socket.  Out: calls of the session; finally a relay between the two connections, and a word to the
+worker when it is over.  Limits: OUT_MAX bytes that the client does not read, one read of READ bytes at a time.
+"""
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mailproxy.login import session as states
+from mailproxy.login.session import Session
+from mailproxy.login.setup import Setup
+from mailproxy.login.target import Target
+from mailproxy.net import connect
+from mailproxy.net.loop import ERR, HUP, IN, OUT, RDHUP, Loop, Timer
+from mailproxy.net.tls import server_name
+from mailproxy.net.transport import Broken, Plain, Tls
+from mailproxy.relay.relay import CLIENT, Relay
+
+if TYPE_CHECKING:
+    from mailproxy.login.worker import Worker
+
+#: Bytes taken from a client or backend at once before login.
+READ = 4096
+#: Bytes that wait for a client who does not read; more, and it is disconnected.
+OUT_MAX = 4096
+#: Bytes for a backend that does not read: our commands are shorter unless a password is huge.
+BACKEND_OUT_MAX = 32768
+
+
+class Connection:
+    """Implements login.ports.Io."""
+
+    __slots__ = ("_backend", "_backend_fd", "_backend_mask", "_backend_out", "_client", "_connected", "_fd", "_loop",
+                 "_mask", "_out", "_reading", "_sent", "_sent_backend", "session", "worker")
+
+    def __init__(self, worker: Worker, sock: socket.socket, setup: Setup, remote: tuple[str, int],
+                 local: tuple[str, int], listener: str) -> None:
+        self.worker = worker
+        self._loop: Loop = worker.loop
+        self._client: Plain | Tls = Plain(sock)
+        self._fd = self._client.fd
+        self._mask = IN
+        self._out = b""
+        self._sent = 0
+        self._reading = False
+        self._backend: Plain | Tls | None = None
+        self._backend_fd = -1
+        self._backend_mask = 0
+        self._backend_out = b""
+        self._sent_backend = 0
+        self._connected = False
+        self.session = Session(setup, self, setup.frontend(remote[0], local[0]),
+                               remote, local, listener)
+
+    def begin(self, *, implicit_tls: bool) -> None:
+        self._loop.register(self._fd, IN, self._on_client)
+        if implicit_tls:
+            self.session.handshaking()
+            self.start_tls(self._implicit_ready)
+        else:
+            self.session.begin()
+
+    def _implicit_ready(self) -> None:
+        self.session.begin(tls=True)
+
+    # --- client ----------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._loop.now
+
+    def later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return self._loop.call_later(delay, call)
+
+    def send(self, data: bytes) -> None:
+        if self._out:
+            self._out += data
+        else:
+            try:
+                sent = self._client.send(data)
+            except Broken:              # the next read tells the session
+                return
+            self._sent += sent
+            if sent == len(data):
+                return
+            self._out = data[sent:]
+        self._flush_client()
+        if len(self._out) > OUT_MAX and self.session.state not in (states.CLOSED, states.RELAY):
+            self._out = b""
+            self.session.close("Client output buffer full")
+
+    def _flush_client(self) -> None:
+        try:
+            while self._out:
+                sent = self._client.send(self._out)
+                if not sent:
+                    break
+                self._sent += sent
+                self._out = self._out[sent:]
+        except Broken:
+            self._out = b""
+        self._arm()
+
+    def _arm(self) -> None:
+        mask = (self._client.wants if self._reading or self.session.state == states.HANDSHAKE else RDHUP) \
+            | (OUT if self._out else 0)
+        if mask != self._mask:
+            self._mask = mask
+            self._loop.modify(self._fd, mask)
+
+    def resume_reading(self) -> None:
+        """The session wants commands: give it what waits in the TLS layer or the socket."""
+        if self._reading:
+            return
+        self._reading = True
+        if self._mask != IN:
+            self._arm()
+        if self._client.tls:
+            # decrypted bytes raise no event; a batch later, so that a flood of commands is no recursion
+            self._loop.call_later(0, self._read_waiting)
+
+    def _read_waiting(self) -> None:
+        if self._reading and self.session.state not in (states.CLOSED, states.RELAY):
+            self._read()
+
+    def _on_client(self, mask: int) -> None:
+        if self._out and mask & OUT:
+            self._flush_client()
+        if self._reading:
+            self._read()
+        elif mask & (IN | RDHUP | HUP | ERR):
+            self._while_busy(mask)
+
+    def _read(self) -> None:
+        session = self.session
+        client = self._client
+        try:
+            while True:
+                data = client.recv(READ)
+                if data is None:
+                    if client.tls:
+                        self._arm()
+                    return
+                if not data:
+                    self._reading = False
+                    session.client_gone()
+                    return
+                if not session.client_data(data):
+                    self._reading = False
+                    return
+                if not client.tls:
+                    return
+        except Broken as error:
+            self._reading = False
+            session.client_gone(str(error))
+
+    def _while_busy(self, mask: int) -> None:
+        """A login is in progress and the client's bytes are left alone.  But one who is gone needs no backend."""
+        if mask & (HUP | ERR) or (mask & RDHUP and self._client.tls) or self._at_end():
+            if self.session.state in (states.BACKEND, states.RETRY) or mask & (HUP | ERR):
+                self.session.client_gone()
+                return
+            self._mask = 0              # half-closed: it may still want to hear the answer
+            self._loop.modify(self._fd, 0)
+            return
+        self._mask = RDHUP
+        self._loop.modify(self._fd, RDHUP)
+
+    def _at_end(self) -> bool:
+        """The stream has ended, and nothing is left to be read."""
+        if self._client.tls:
+            return False
+        try:
+            return self._client.sock.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    # --- client TLS ------------------------------------------------------------------------------------------------
+
+    def start_tls(self, ready: Callable[[], None] | None = None) -> None:
+        """Handshake as the server; `ready` is called when it is done (None: STARTTLS)."""
+        context = self.session.shared.contexts.server
+        self._reading = False
+        if context is None:
+            self.session.tls_failed()
+            return
+        assert isinstance(self._client, Plain)
+        try:
+            self._client = Tls(self._client.sock, context, server_side=True)
+        except Broken:
+            self.session.tls_failed()
+            return
+        done = ready or self.session.tls_ready
+        self._loop.swap(self._fd, lambda mask: self._shake(done))
+        self._shake(done)
+
+    def _shake(self, done: Callable[[], None]) -> None:
+        client = self._client
+        assert isinstance(client, Tls)
+        try:
+            finished = client.handshake()
+        except (Broken, ssl.SSLError) as error:
+            text = f"SSL_accept() failed: {getattr(error, 'reason', None) or error}"
+            self.session.tls_error = text
+            self.session.client_gone(text)
+            return
+        if not finished:
+            self._arm()
+            return
+        self._loop.swap(self._fd, self._on_client)
+        self.session.local_name = server_name(client.sock)
+        done()
+
+    def cipher(self) -> str:
+        """%k"""
+        if not isinstance(self._client, Tls):
+            return ""
+        used = self._client.sock.cipher()
+        if used is None:
+            return ""
+        return f"{used[1]} with cipher {used[0]} ({used[2]}/{used[2]} bits)"
+
+    def close(self) -> None:
+        """The client's connection, once what waits for it is out (as far as it takes it now)."""
+        self._reading = False
+        if self._out:
+            try:
+                self._client.send(self._out)
+            except Broken:
+                self._out = b""
+        self._loop.forget(self._fd)
+        self._client.close()
+        self.worker.ended(self)
+
+    # --- backend ---------------------------------------------------------------------------------------------------
+
+    def connect(self, target: Target, source: str | None) -> str:
+        """Start connecting; "" or why it failed at once."""
+        self._connected = False
+        self._backend_out = b""
+        self._sent_backend = 0
+        try:
+            sock = connect.start(target.ip, target.port, source)
+        except connect.ConnectFailed as error:
+            if error.bind:
+                self.session.shared.log.error(f"bind({source}) failed: {error.text}")
+            return error.text
+        self._backend = Plain(sock)
+        self._backend_fd = sock.fileno()
+        self._backend_mask = OUT if target.tls else IN
+        self._loop.register(self._backend_fd, self._backend_mask, self._on_backend)
+        return ""
+
+    def backend_connected(self) -> bool:
+        if self._backend is None:
+            return False
+        try:
+            self._backend.sock.getpeername()
+        except OSError:
+            return False
+        return True
+
+    def backend_local(self) -> str:
+        return connect.local_name(self._backend.sock) if self._backend is not None else ""
+
+    def _on_backend(self, mask: int) -> None:
+        backend = self._backend
+        if backend is None:
+            return
+        if not self._connected:
+            if mask & (ERR | HUP):
+                error = connect.outcome(backend.sock)
+                if error:
+                    self.session.backend_unreachable(error)
+                    return
+            self._connected = True
+            target = self.session.destination()
+            if target.tls:
+                self.backend_tls(target)
+                return
+        if self._backend_out and mask & OUT:
+            self._flush_backend()
+        session = self.session
+        try:
+            while True:
+                data = backend.recv(READ)
+                if data is None:
+                    self._arm_backend()
+                    return
+                if not data:
+                    session.backend_gone("")
+                    return
+                session.backend_data(data)
+                if not backend.tls or session.state != states.BACKEND or self._backend is not backend:
+                    return
+        except Broken as error:
+            session.backend_gone(str(error))
+
+    def backend_send(self, data: bytes) -> None:
+        if self._backend_out:
+            self._backend_out += data
+        else:
+            assert self._backend is not None
+            try:
+                sent = self._backend.send(data)
+            except Broken:              # the read that follows tells why
+                return
+            self._sent_backend += sent
+            if sent == len(data):
+                return
+            self._backend_out = data[sent:]
+        self._flush_backend()
+
+    def _flush_backend(self) -> None:
+        assert self._backend is not None
+        try:
+            while self._backend_out:
+                sent = self._backend.send(self._backend_out)
+                if not sent:
+                    break
+                self._sent_backend += sent
+                self._backend_out = self._backend_out[sent:]
+        except Broken:
+            self._backend_out = b""
+        self._arm_backend()
+
+    def _arm_backend(self) -> None:
+        assert self._backend is not None
+        mask = self._backend.wants | (OUT if self._backend_out else 0)
+        if mask != self._backend_mask:
+            self._backend_mask = mask
+            self._loop.modify(self._backend_fd, mask)
+
+    def backend_tls(self, target: Target) -> None:
+        """TLS towards the backend, now."""
+        contexts = self.session.shared.contexts
+        context = contexts.any_cert if target.any_cert else contexts.verified
+        assert isinstance(self._backend, Plain)
+        try:
+            self._backend = Tls(self._backend.sock, context, server_side=False, name=target.host)
+        except Broken as error:
+            self.session.backend_broken(str(error))
+            return
+        self._sent_backend = 0
+        self._loop.swap(self._backend_fd, self._shake_backend)
+        self._shake_backend(IN)
+
+    def _shake_backend(self, mask: int) -> None:
+        backend = self._backend
+        assert isinstance(backend, Tls)
+        try:
+            finished = backend.handshake()
+        except ssl.SSLCertVerificationError as error:
+            self.session.backend_gone(_certificate_words(error, self.session.destination().host), final=True)
+            return
+        except Broken as error:
+            if not self.backend_connected() or str(error).startswith("Connection") or "eof" in str(error).lower():
+                self.session.backend_gone(str(error))
+            else:
+                self.session.backend_broken(f"SSL_connect() failed: {error}")
+            return
+        if not finished:
+            if self._backend_mask != backend.wants:
+                self._backend_mask = backend.wants
+                self._loop.modify(self._backend_fd, backend.wants)
+            return
+        self._loop.swap(self._backend_fd, self._on_backend)
+        self._arm_backend()
+        self.session.backend_tls_ready()
+        # the banner may have come in the same record as the end of the handshake
+        if self._backend is backend and self.session.state == states.BACKEND:
+            self._on_backend(IN)
+
+    def backend_close(self) -> None:
+        if self._backend is not None:
+            self._loop.forget(self._backend_fd)
+            self._backend.close()
+            self._backend = None
+
+    # --- relay -----------------------------------------------------------------------------------------------------
+
+    def let_go(self) -> None:
+        """Break the reference cycles of a connection that has ended, so that its memory is free at once."""
+        self.session.let_go()
+        self._backend = None
+
+    def hand_over(self, label: str, elements: str, to_backend: bytes, to_client: bytes) -> None:
+        """The login is done: from now on only bytes.  The session and this object end here."""
+        backend = self._backend
+        assert backend is not None
+        proxied = Proxied(self.worker, self.session.shared, label, elements, self.session.real_rip)
+        proxied.relay = relay = Relay(self._loop, self._client, backend, proxied.done)
+        self.worker.proxying(self, proxied)
+        relay.start(to_client=self._out + to_client, to_backend=self._backend_out + to_backend,
+                    sent_client=self._sent, sent_backend=self._sent_backend,
+                    client_mask=self._mask, backend_mask=self._backend_mask)
+
+
+class Proxied:
+    """A session after login: what its last log line needs, and nothing else."""
+
+    __slots__ = ("elements", "label", "relay", "rip", "setup", "worker")
+
+    relay: Relay
+
+    def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
+        self.worker = worker
+        self.setup = setup
+        self.label = label
+        self.elements = elements
+        self.rip = rip
+
+    def done(self, side: int, reason: str) -> None:
+        """Called by the relay, once."""
+        relay = self.relay
+        sent_in, sent_out = relay.counts()
+        who = "client" if side == CLIENT else "server"
+        text = f"{self.label}Disconnected by {who}" + (f": {reason}" if reason else "")
+        idle = int(self.worker.loop.now - relay.last)
+        self._log(f"{text} ({idle}s idle, in={sent_in}, out={sent_out})")
+        self._end()
+
+    def cut(self, reason: str) -> None:
+        """We end it ourselves."""
+        self._log(f"{self.label}Disconnected by proxy: {reason}")
+        self._end()
+
+    def _log(self, text: str) -> None:
+        self.setup.log.info(self.setup.format.line(text, self.elements))
+
+    def _end(self) -> None:
+        self.relay.stop()
+        self.worker.ended(self)
+
+
+def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:
+    """Dovecot's words for a certificate that was refused."""
+    if error.verify_code in (62, 64):       # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
+        return (f"SSL certificate doesn't match expected host name {host}: "
+                "did not match to any IP or DNS fields")
+    return f"Received invalid SSL certificate: {error.verify_message} (check ssl_client_ca_* settings?)"

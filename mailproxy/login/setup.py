@@ -1,0 +1,273 @@
+"""What all sessions of a login process share.  Made in the master before the fork (`prepare`), so that certificates
+are read as root and every worker shares the TLS ticket keys and the memory; completed in the worker.
+
+In: the configuration and a service.  Out: a Setup.  A setting that cannot work is a Problem with its place.
+"""
+from __future__ import annotations
+
+import os
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mailproxy import variables
+from mailproxy.errors import ConfigInvalid, Problem
+from mailproxy.log.pipe import Log
+from mailproxy.login.backends import Backends
+from mailproxy.login.logline import Format
+from mailproxy.login.ports import AuthPort
+from mailproxy.net import tls
+from mailproxy.net.addr import BadAddress, Networks, is_ip, words
+from mailproxy.proto import dialects
+from mailproxy.proto.spec import Dialect, Frontend, Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The login settings of one view, ready for use."""
+
+    protocol: str
+    ssl: str                            # "no", "yes", "required"
+    plaintext_needs_tls: bool           # disable_plaintext_auth, or ssl = required
+    require_cert: bool
+    trusted: Networks
+    timeout: float                      # login_proxy_timeout
+    max_reconnects: int
+    auth_verbose: bool
+    id_log: tuple[str, ...]             # keys of imap_id_log; ("*",) all
+    service: str
+
+
+@dataclass(slots=True)
+class TlsContexts:
+    """Built once.  None: TLS towards clients is off."""
+
+    server: ssl.SSLContext | None
+    by_name: dict[str, ssl.SSLContext]  # lower-case server name, also "*.domain"
+    verified: ssl.SSLContext            # towards backends
+    any_cert: ssl.SSLContext
+
+    def for_name(self, name: str) -> ssl.SSLContext | None:
+        """The context of a `local_name` block; a `*.` block matches one label more."""
+        name = name.lower()
+        found = self.by_name.get(name)
+        if found is None:
+            found = self.by_name.get("*." + name.partition(".")[2])
+        return found
+
+
+class Setup:
+    """One per process.  The last group is set by the worker itself."""
+
+    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "log", "machine", "policy", "protocol",
+                 "source_names", "sources", "view", "views")
+
+    def __init__(self, view: Any, policy: Policy, dialect: Dialect, contexts: TlsContexts, form: Format) -> None:
+        self.view = view
+        self.policy = policy
+        self.protocol = policy.protocol
+        self.dialect = dialect
+        self.contexts = contexts
+        self.format = form
+        self.machine = view.core.hostname if getattr(view.core, "hostname", "") else socket.gethostname()
+        self.source_names = view.login.login_source_ips
+        self.views: Callable[[str, str], Setup] | None = None
+        self.backends = Backends()
+        self._offers: tuple[object, object] | None = None
+        self.log: Log
+        self.auth: AuthPort
+        self.sources: Sources
+
+    def frontend(self, remote: str, local: str) -> Frontend:
+        """A new frontend; what its kind shares is made once for each set of mechanisms of the auth server."""
+        mechanisms = self.auth.mechanisms
+        if self._offers is not None and self._offers[0] is mechanisms:
+            return self.dialect.frontend(self._offers[1])
+        template = self.view.login.login_greeting
+        policy = self.policy
+        shared = self.dialect.share(Offer(
+            greeting(template, {"service": policy.protocol, "rip": remote, "lip": local, "pid": str(os.getpid()),
+                                "local_name": ""}),
+            tuple((name, "plaintext" in flags) for name, flags in mechanisms if "private" not in flags),
+            self.contexts.server is not None, policy.plaintext_needs_tls, policy.ssl == "required",
+            _protocol_settings(self.view, policy.protocol)))
+        if "%" not in template.replace("%%", ""):
+            self._offers = (mechanisms, shared)
+        return self.dialect.frontend(shared)
+
+
+def _protocol_settings(view: Any, protocol: str) -> dict[str, Any]:
+    group = getattr(view, protocol)
+    return {field.name: getattr(group, field.name) for field in fields(group)}
+
+
+class Sources:
+    """Source addresses for outgoing connections, taken in turn from a random start."""
+
+    __slots__ = ("_ips", "_next")
+
+    def __init__(self, setting: str, log: Log) -> None:
+        """`setting`: login_source_ips; a leading ? keeps only what can be bound now.  Names are resolved here."""
+        probe = setting.startswith("?")
+        ips: list[str] = []
+        for name in words(setting.lstrip("?")):
+            if is_ip(name):
+                ips.append(name)
+                continue
+            try:
+                ips += sorted({str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
+            except OSError as error:
+                log.error(f"login_source_ips: net_gethostbyname({name}) failed: {error.strerror}")
+        self._ips = [ip for ip in ips if _bindable(ip)] if probe else ips
+        self._next = random.randrange(len(self._ips)) if self._ips else 0
+
+    def take(self) -> str | None:
+        if not self._ips:
+            return None
+        self._next = (self._next + 1) % len(self._ips)
+        return self._ips[self._next]
+
+
+def _bindable(ip: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.bind((ip, 0))
+    except OSError:
+        return False
+    return True
+
+
+def prepare(conf: Any, service: Any) -> Setup:
+    """For one login service.  ConfigInvalid carries every problem that was found."""
+    problems: list[Problem] = []
+    protocol = service.protocol
+    view = conf.view(protocol)
+    contexts = _contexts(conf, protocol, view, problems)
+    setup = _setup(conf, view, service, contexts, problems)
+    if problems:
+        raise ConfigInvalid(problems)
+    if conf.uses_address_filters:
+        setup.views = _Views(conf, service, contexts, setup)
+    return setup
+
+
+def _setup(conf: Any, view: Any, service: Any, contexts: TlsContexts, problems: list[Problem]) -> Setup:
+    login = view.login
+    try:
+        trusted = Networks(words(login.login_trusted_networks))
+    except BadAddress as error:
+        problems.append(Problem(conf.path, 0, f"login_trusted_networks: Invalid network '{error}'"))
+        trusted = Networks([])
+    required = view.ssl.ssl == "required"
+    policy = Policy(
+        protocol=service.protocol, ssl=view.ssl.ssl, plaintext_needs_tls=login.disable_plaintext_auth or required,
+        require_cert=view.auth.auth_ssl_require_client_cert, trusted=trusted, timeout=login.login_proxy_timeout,
+        max_reconnects=login.login_proxy_max_reconnects, auth_verbose=view.auth.auth_verbose,
+        id_log=tuple(view.imap.imap_id_log.split()), service=service.name)
+    dialect = dialects.find(service.protocol)
+    if variables_fail(login.login_greeting):
+        problems.append(Problem(conf.path, 0, "Failed to expand settings: login_greeting: "
+                                              + variables_fail(login.login_greeting)))
+    return Setup(view, policy, dialect, contexts, Format(login.login_log_format, login.login_log_format_elements))
+
+
+_GREETING_NAMES = {"s": "service", "service": "service", "r": "rip", "rip": "rip", "l": "lip", "lip": "lip", "p": "pid",
+                   "pid": "pid", "local_name": "local_name"}
+
+
+def greeting(template: str, values: dict[str, str]) -> str:
+    return variables.compile(template, _GREETING_NAMES).expand(values)
+
+
+def variables_fail(template: str) -> str:
+    """Why a greeting cannot be expanded; "" if it can."""
+    try:
+        greeting(template, dict.fromkeys(("service", "rip", "lip", "pid", "local_name"), ""))
+    except variables.ExpandError as error:
+        return str(error)
+    return ""
+
+
+class _Views:
+    """Setups for connections that `local` or `remote` blocks single out; kept, since they are few."""
+
+    __slots__ = ("_conf", "_contexts", "_known", "_main", "_service")
+
+    def __init__(self, conf: Any, service: Any, contexts: TlsContexts, main: Setup) -> None:
+        self._conf, self._service, self._contexts, self._main = conf, service, contexts, main
+        self._known: dict[int, Setup] = {}
+
+    def __call__(self, lip: str, rip: str) -> Setup:
+        import ipaddress
+        view = self._conf.view(self._service.protocol, local=ipaddress.ip_address(lip.partition("%")[0]),
+                               remote=ipaddress.ip_address(rip.partition("%")[0]))
+        main = self._main
+        if view is main.view:
+            return main
+        setup = self._known.get(id(view))
+        if setup is None:
+            problems: list[Problem] = []
+            setup = self._known[id(view)] = _setup(self._conf, view, self._service, self._contexts, problems)
+            for problem in problems:
+                main.log.error(str(problem))
+            setup.log, setup.auth, setup.backends = main.log, main.auth, main.backends
+            setup.sources = main.sources if view.login.login_source_ips == main.source_names \
+                else Sources(view.login.login_source_ips, main.log)
+        return setup
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+def _contexts(conf: Any, protocol: str, view: Any, problems: list[Problem]) -> TlsContexts:
+    settings = view.ssl
+    try:
+        server = _server(settings) if settings.ssl != "no" and settings.ssl_cert else None
+    except tls.BadTls as error:
+        problems.append(Problem(conf.path, 0, str(error)))
+        server = None
+    by_name: dict[str, ssl.SSLContext] = {}
+    if server is not None and conf.local_names:
+        known: dict[tuple[str, str], ssl.SSLContext] = {}
+        for name in conf.local_names:
+            own = conf.view(protocol, local_name=name).ssl
+            pair = (own.ssl_cert, own.ssl_key.reveal())
+            try:
+                by_name.setdefault(name.lower(), known.get(pair) or known.setdefault(pair, _server(own)))
+            except tls.BadTls as error:
+                problems.append(Problem(conf.path, 0, f"local_name {name}: {error}"))
+    try:
+        contexts = TlsContexts(server, by_name, _client(settings, verify=settings.ssl_client_require_valid_cert),
+                               _client(settings, verify=False))
+        if server is not None:
+            tls.choose_by_name(server, contexts.for_name)
+        return contexts
+    except tls.BadTls as error:
+        problems.append(Problem(conf.path, 0, str(error)))
+        empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return TlsContexts(server, by_name, empty, empty)
+
+
+def _options(settings: Any) -> tls.Options:
+    return tls.Options(settings.ssl_min_protocol, settings.ssl_cipher_list, settings.ssl_curve_list,
+                       settings.ssl_options, settings.ssl_prefer_server_ciphers)
+
+
+def _server(settings: Any) -> ssl.SSLContext:
+    password = settings.ssl_key_password.reveal()
+    pairs = [tls.Pair(settings.ssl_cert, settings.ssl_key.reveal(), password)]
+    if settings.ssl_alt_cert:
+        pairs.append(tls.Pair(settings.ssl_alt_cert, settings.ssl_alt_key.reveal(), password))
+    return tls.server_context(_options(settings), pairs, client_ca=settings.ssl_ca,
+                              verify_client=settings.ssl_verify_client_cert, require_crl=settings.ssl_require_crl)
+
+
+def _client(settings: Any, *, verify: bool) -> ssl.SSLContext:
+    pair = None
+    if settings.ssl_client_cert:
+        pair = tls.Pair(settings.ssl_client_cert, settings.ssl_client_key.reveal())
+    return tls.client_context(_options(settings), verify=verify, ca=settings.ssl_ca,
+                              ca_file=settings.ssl_client_ca_file, ca_dir=settings.ssl_client_ca_dir,
+                              require_crl=settings.ssl_require_crl and "BEGIN X509 CRL" in settings.ssl_ca, pair=pair)

@@ -1,0 +1,338 @@
+"""ROLE of the login services: accepts clients up to its limits, and ends when its work is done.
+
+In: a Child and the Setup that `prepare` made in the master.  Out: an exit code.  Limits: client_limit clients at once,
+service_count in all; a full worker leaves its listeners alone, except when the whole service is full: then the oldest
+client that has not logged in makes room for a new one.
+"""
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from mailproxy.ipc.contract import Child, Listener
+from mailproxy.log.pipe import Log
+from mailproxy.login.authclient import AuthClient
+from mailproxy.login.connection import Connection, Proxied
+from mailproxy.login.setup import Setup, Sources, prepare
+from mailproxy.net.loop import EXCLUSIVE, IN, Loop
+
+__all__ = ["main", "prepare"]
+
+#: Status reports that only change the number of free places are this far apart.
+REPORT_EVERY = 1.0
+#: A proxied session may be cut at a hard shutdown once it has been idle this long; at the latest after as long again.
+IDLE_CUT = 2.0
+#: Process titles follow the work at most this often.
+TITLE_EVERY = 1.0
+#: With one client a process, the oldest should make room first: up to this long for the youngest.
+EVICT_WAIT = 0.1
+
+
+def main(child: Child, prepared: object) -> int:
+    assert isinstance(prepared, Setup)
+    return Worker(child, prepared).run()
+
+
+class Worker:
+    __slots__ = ("_accepting", "_child", "_exit", "_finished", "_reported", "_reporting", "_sessions",
+                 "_set_title", "_signals", "_titling", "auth", "limit", "log", "loop", "proxied", "served", "setup")
+
+    def __init__(self, child: Child, setup: Setup) -> None:
+        self._child = child
+        self.loop = Loop()
+        self.log = Log(child.log_fd, buffered=True, debug=setup.view.auth.auth_debug)
+        self.setup = setup
+        self.limit = child.client_limit
+        self.served = 0
+        self._sessions: dict[Connection, None] = {}     # not logged in, oldest first
+        self.proxied: dict[Proxied, None] = {}
+        self._finished: list[Connection] = []
+        self._accepting = False
+        self._reported = -1
+        self._reporting = False
+        self._titling = False
+        self._exit = False
+        self._set_title: Callable[[str], None] | None = _title_setter() if child.verbose_proctitle else None
+        setup.log = self.log
+        setup.sources = Sources(setup.source_names, self.log)
+        self.loop.at_batch_end(self._batch_end)
+        self.auth = setup.auth = AuthClient(self.loop, self.log, self._auth_ready)
+        self.loop.register(child.dead_fd, 0, self._retire)      # EPOLLERR comes unasked
+        self._signals = _Signals(self.loop, {signal.SIGTERM: self._stop_now, signal.SIGINT: self._stop_if_idle,
+                                             signal.SIGQUIT: self._retire_quietly, signal.SIGUSR1: self._look_if_full})
+
+    def run(self) -> int:
+        if self._child.service_count != 1:
+            # cycles are broken by hand where sessions end; this only catches what a bug would leave behind
+            gc.enable()
+            gc.set_threshold(50_000, 20, 100)
+        self._listen()
+        self._report()
+        self.loop.run()
+        self.auth.close()
+        self.log.flush()
+        return 0
+
+    def _batch_end(self) -> None:
+        if self._finished:
+            for connection in self._finished:
+                connection.let_go()
+            self._finished.clear()
+        self.log.flush()
+        if self._exit and not self._sessions and not self.proxied:
+            self.loop.stop()
+
+    def _auth_ready(self) -> None:
+        for connection in list(self._sessions):
+            connection.session.auth_ready()
+
+    # --- clients ---------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        if self._accepting or self._exit:
+            return
+        self._accepting = True
+        for listener in self._child.listeners:
+            self.loop.register(listener.socket.fileno(), IN | EXCLUSIVE, _acceptor(self, listener))
+
+    def _stop_listening(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for listener in self._child.listeners:
+                self.loop.unregister(listener.socket.fileno())
+
+    def accept(self, listener: Listener) -> None:
+        """Take one connection, if another worker has not been quicker."""
+        if self._places() <= 0 and not self._make_room():
+            return
+        lsock = listener.socket
+        try:
+            # the C method under socket.accept(): building the address family enums there costs more than the call
+            fd, remote = lsock._accept()  # type: ignore[attr-defined]
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self.log.error(f"accept() failed: {error.strerror}")
+            self._pause_accepting()
+            return
+        sock = socket.socket(_FAMILY[len(remote)], socket.SOCK_STREAM, 0, fd)
+        sock.setblocking(False)
+        local = listener.address
+        if local is None:
+            try:
+                local = sock.getsockname()[:2]
+            except OSError:
+                sock.close()
+                return
+        self.served += 1
+        setup = self.setup
+        if setup.views is not None:
+            setup = setup.views(local[0], remote[0])
+        connection = Connection(self, sock, setup, remote[:2], local, listener.name)
+        self._sessions[connection] = None
+        if self._places() <= 0:
+            self._stop_listening()
+        self._report()
+        connection.begin(implicit_tls=listener.ssl)
+
+    def _pause_accepting(self) -> None:
+        """Out of descriptors: a level-triggered listener would spin."""
+        self._stop_listening()
+        self.loop.call_later(1.0, self._listen_again)
+
+    def _listen_again(self) -> None:
+        if self._places() > 0:
+            self._listen()
+
+    def proxying(self, connection: Connection, proxied: Proxied) -> None:
+        """A client has logged in and is relayed from now on."""
+        del self._sessions[connection]
+        self._finished.append(connection)
+        self.proxied[proxied] = None
+        if self._set_title is not None:
+            self._retitle()
+
+    def ended(self, what: Connection | Proxied) -> None:
+        """A client is gone."""
+        if isinstance(what, Proxied):
+            self.proxied.pop(what, None)
+        elif self._sessions.pop(what, self) is None:
+            self._finished.append(what)
+        if self._places() > 0:
+            self._listen()
+        self._report()
+        self._check_end()
+
+    def _check_end(self) -> None:
+        count = self._child.service_count
+        if count and self.served >= count:
+            self._exit = True           # checked again when the batch ends
+
+    def _places(self) -> int:
+        """How many more clients may come now."""
+        if self._exit:
+            return 0
+        free = self.limit - len(self._sessions) - len(self.proxied)
+        count = self._child.service_count
+        return min(free, count - self.served) if count else free
+
+    # --- reports ---------------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        """At once between none and some; otherwise soon."""
+        free = max(self._places(), 0)
+        if free == self._reported:
+            return
+        if self._reported < 0 or (free == 0) != (self._reported == 0):
+            self._reported = free
+            self._child.report(free)
+        elif not self._reporting:
+            self._reporting = True
+            self.loop.call_later(REPORT_EVERY, self._report_late)
+        if self._set_title is not None:
+            self._retitle()
+
+    def _report_late(self) -> None:
+        self._reporting = False
+        free = max(self._places(), 0)
+        if free != self._reported:
+            self._reported = free
+            self._child.report(free)
+
+    def _retitle(self) -> None:
+        if not self._titling:
+            self._titling = True
+            self.loop.call_later(TITLE_EVERY if len(self._sessions) + len(self.proxied) > 1 else 0, self._title)
+
+    def _title(self) -> None:
+        self._titling = False
+        waiting, proxied = len(self._sessions), len(self.proxied)
+        text = ""
+        if waiting + proxied == 1:
+            for connection in self._sessions:
+                text = f" [{connection.session.rip} pre-login]"
+            for session in self.proxied:
+                text = f" [{session.rip} proxy]"
+        elif waiting + proxied:
+            text = f" [{waiting} pre-login + {proxied} proxies]"
+        assert self._set_title is not None
+        self._set_title(self._child.title + text)
+
+    # --- full ------------------------------------------------------------------------------------------------------
+
+    def _look_if_full(self) -> None:
+        """USR1: the master says whether the service is full."""
+        if self._exit or self._places() > 0 or not self._is_full():
+            return
+        if self.limit > 1:
+            self._listen()              # a waiting connection makes room in `accept`
+            return
+        for connection in self._sessions:
+            age = min(self.loop.now - connection.session.created, 10.0)
+            self.loop.call_later(EVICT_WAIT * (1 - age / 10) + random.random() / 100, self._evict_if_full)
+
+    def _is_full(self) -> bool:
+        return self._child.notify_fd >= 0 and os.lseek(self._child.notify_fd, 0, os.SEEK_CUR) == 1
+
+    def _evict_if_full(self) -> None:
+        if self._is_full():
+            self._evict()
+
+    def _make_room(self) -> bool:
+        """Someone waits and we are full: may he come in?"""
+        if self._exit or not self._is_full() or not self._evict() or self._places() <= 0:
+            self._stop_listening()
+            return False
+        return True
+
+    def _evict(self) -> bool:
+        for connection in self._sessions:
+            connection.session.close("Connection queue full", "Connection queue full")
+            return True
+        return False
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def _retire(self, mask: int) -> None:
+        """The master closed its end: a newer generation serves from now on, or the master is gone."""
+        self.loop.unregister(self._child.dead_fd)
+        self._retire_quietly()
+        if self._child.cut_on_retire:
+            self._cut_idle()
+            self.loop.call_later(IDLE_CUT, self._cut_all)
+
+    def _retire_quietly(self) -> None:
+        self._stop_listening()
+        for listener in self._child.listeners:
+            listener.socket.close()
+        self._exit = True
+        self._report()
+
+    def _stop_if_idle(self) -> None:
+        if not self._sessions and not self.proxied:
+            self._stop_listening()
+            self._exit = True
+
+    def _stop_now(self) -> None:
+        """TERM: everybody goes."""
+        self._retire_quietly()
+        for connection in list(self._sessions):
+            connection.session.close("Shutting down", "Shutting down")
+        self._cut_all()
+
+    def _cut_idle(self) -> None:
+        for session in list(self.proxied):
+            if self.loop.now - session.relay.last >= IDLE_CUT:
+                session.cut("Process shutting down")
+
+    def _cut_all(self) -> None:
+        for session in list(self.proxied):
+            session.cut("Process shutting down")
+
+
+_FAMILY = {2: socket.AF_INET, 4: socket.AF_INET6}
+
+
+def _acceptor(worker: Worker, listener: Listener) -> Callable[[int], None]:
+    return lambda mask: worker.accept(listener)
+
+
+class _Signals:
+    """Handlers only note the signal; the loop acts."""
+
+    __slots__ = ("_actions", "_fds")
+
+    def __init__(self, loop: Loop, actions: dict[signal.Signals, Callable[[], None]]) -> None:
+        self._actions: dict[int, Callable[[], None]] = {int(number): act for number, act in actions.items()}
+        self._fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._fds[1], warn_on_full_buffer=False)
+        for number in actions:
+            signal.signal(number, _noted)
+        loop.register(self._fds[0], IN, self._act)
+
+    def _act(self, mask: int) -> None:
+        try:
+            numbers = os.read(self._fds[0], 64)
+        except BlockingIOError:
+            return
+        for number in dict.fromkeys(numbers):
+            act = self._actions.get(number)
+            if act is not None:
+                act()
+
+
+def _noted(number: int, frame: Any) -> None:
+    """The number is in the wakeup pipe."""
+
+
+def _title_setter() -> Callable[[str], None] | None:
+    try:
+        from setproctitle import setproctitle
+    except ImportError:                 # the master has said so
+        return None
+    return setproctitle

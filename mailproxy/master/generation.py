@@ -1,0 +1,196 @@
+"""One loading of the configuration as a set of services.
+
+In: a Config and the sockets that exist already.  Out: units that are ready to begin.  Building has no effect on what
+runs: any problem leaves the old generation as it was.
+It must not know what any role does; roles come as modules.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailproxy.errors import ConfigInvalid, MailproxyError, Problem
+from mailproxy.ipc.contract import Child, Listener, Role
+from mailproxy.master import identity, roles, spawn
+from mailproxy.master.listen import Opening, Sockets
+from mailproxy.master.masterlog import MasterLog
+from mailproxy.master.service import Rules
+from mailproxy.master.unit import Unit
+from mailproxy.net.loop import Loop
+
+#: The configuration's way to say "never".
+_NEVER = 4294967295.0
+LOG = "log"
+
+
+@dataclass(slots=True)
+class Plan:
+    """A service that will run: what was checked and prepared for it."""
+
+    service: Any
+    role: Role
+    who: identity.Identity
+    prepared: object
+    listeners: tuple[Listener, ...] = ()
+
+
+@dataclass(slots=True)
+class Generation:
+    """All units of one configuration.  The log unit begins first and ends last."""
+
+    conf: Any
+    units: dict[str, Unit] = field(default_factory=dict)
+    master_pipe: tuple[int, int] = (-1, -1)
+    pipes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    cut_on_retire: bool = False
+    cut_on_stop: bool = True
+
+    def others(self) -> list[Unit]:
+        """Every unit but the log's."""
+        return [unit for name, unit in self.units.items() if name != LOG]
+
+    def idle(self) -> bool:
+        """No process but the log's is left."""
+        return not any(unit.policy.processes for unit in self.others())
+
+    def close_log_pipes(self) -> None:
+        """Our copies: with the last writer's the log process reads the end, and ends."""
+        for read_fd, write_fd in self.pipes.values():
+            os.close(read_fd)
+            os.close(write_fd)
+        self.pipes.clear()
+        if self.master_pipe[0] >= 0:
+            os.close(self.master_pipe[0])           # the write end is MasterLog's
+            self.master_pipe = (-1, -1)
+
+
+@dataclass(slots=True)
+class Builder:
+    """Makes generations; everything that they share."""
+
+    table: Mapping[str, str]
+    loop: Loop
+    log: MasterLog
+    sockets: Sockets
+    children: dict[int, Unit]
+    stdout: int = -1
+    last_number: int = 0
+
+    def next_number(self) -> int:
+        """Unique numbers of children, for their status reports."""
+        self.last_number = self.last_number % 0xFFFFFFFF + 1
+        return self.last_number
+
+
+def check(conf: Any, table: Mapping[str, str]) -> tuple[list[Plan], list[str]]:
+    """What can be checked without touching the system: executables, users, what roles need.  Returns plans and
+    warnings; ConfigInvalid carries every problem."""
+    base_dir = conf.view().core.base_dir
+    problems: list[Problem] = []
+    warnings = [f"protocol {name} is not supported yet, its services are not started"
+                for name in conf.protocols if name not in roles.PROTOCOLS]
+    plans: list[Plan] = []
+    for service in conf.services.values():
+        executable = roles.key(service.executable)
+        dotted = table.get(executable)
+        if dotted is None:
+            if executable.partition(" ")[0] not in roles.UNPLAYED:
+                warnings.append(f"service({service.name}): executable {service.executable} is not supported, "
+                                "the service is not started")
+            continue
+        try:
+            role = roles.load(dotted)
+            plans.append(Plan(service, role, identity.resolve(service, base_dir), role.prepare(conf, service)))
+        except ConfigInvalid as failure:
+            problems += failure.problems
+        except MailproxyError as failure:
+            problems.append(Problem("", 0, f"service({service.name}): {failure}"))
+    if not any(plan.service.name == LOG for plan in plans) and not problems:
+        problems.append(Problem("", 0, "there is no service log"))
+    if problems:
+        raise ConfigInvalid(list(dict.fromkeys(problems)))
+    return plans, warnings
+
+
+def open_listeners(plans: list[Plan], conf: Any, sockets: Sockets) -> Opening:
+    """Bind everything that is not bound yet.  The caller looks at `errors`."""
+    view = conf.view()
+    opening = Opening(sockets, view.core.base_dir, view.ssl.ssl != "no")
+    try:
+        for plan in plans:
+            if plan.service.name == LOG:        # nobody answers on its listener yet
+                continue
+            limits = rules_of(plan.service)
+            plan.listeners = opening.service(plan.service, limits.process_limit * limits.client_limit)
+    except ConfigInvalid:
+        opening.give_up()
+        raise
+    return opening
+
+
+def rules_of(service: Any) -> Rules:
+    """The numbers of a service as the policy wants them."""
+    limit = service.client_limit
+    if service.service_count and (not limit or service.service_count < limit):
+        limit = service.service_count
+    idle_kill = 0.0 if service.idle_kill >= _NEVER else service.idle_kill
+    minimum = 1 if service.name == LOG else service.process_min_avail
+    return Rules(service.name, service.type, minimum, service.process_limit, max(limit, 1), service.service_count,
+                 0.0 if service.name == LOG else idle_kill, service.vsz_limit)
+
+
+def assemble(builder: Builder, conf: Any, plans: list[Plan]) -> Generation:
+    """Make the units with their pipes.  Nothing runs yet."""
+    core = conf.view().core
+    made = Generation(conf, cut_on_retire=bool(core.shutdown_clients and conf.written("shutdown_clients")),
+                      cut_on_stop=core.shutdown_clients)
+    made.master_pipe = _log_pipe(blocking=False)
+    plans = sorted(plans, key=lambda plan: plan.service.name != LOG)
+    for plan in plans:
+        made.pipes[plan.service.name] = _log_pipe(blocking=True)
+        made.units[plan.service.name] = Unit(rules_of(plan.service), plan.listeners, builder.loop, builder.log,
+                                             children=builder.children, generations=builder.next_number)
+    top = spawn.highest_fd()
+    for plan in plans:
+        made.units[plan.service.name].launch = _launch(builder, made, plan, core, top)
+    return made
+
+
+def _log_pipe(*, blocking: bool) -> tuple[int, int]:
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, blocking)
+    return read_fd, write_fd
+
+
+def _launch(builder: Builder, made: Generation, plan: Plan, core: Any, top: int) -> spawn.Launch:
+    service, unit = plan.service, made.units[plan.service.name]
+    rules = unit.policy.rules
+    child = Child(
+        service=service.name, protocol=service.protocol, generation=0, base_dir=core.base_dir,
+        listeners=unit.listeners, status_fd=unit.status.write_fd, dead_fd=unit.dead_write, log_fd=2,
+        notify_fd=unit.notify_fd, client_limit=rules.client_limit, service_count=rules.service_count,
+        process_limit=rules.process_limit, process_min_avail=rules.process_min_avail, idle_kill=rules.idle_kill,
+        cut_on_retire=made.cut_on_retire, cut_on_stop=made.cut_on_stop, verbose_proctitle=core.verbose_proctitle,
+        title=title(core.instance_name, service.name))
+    keep = unit.descriptors()
+    launch = spawn.Launch(child, plan.role.main, plan.prepared, plan.who, (), made.pipes[service.name][1])
+    if service.name == LOG:
+        pipes = [(made.master_pipe[0], "master"),
+                 *((fds[0], name) for name, fds in made.pipes.items() if name != LOG)]
+        child.extra["pipes"] = pipes
+        launch.keep_stderr = True
+        launch.stdout = builder.stdout
+        keep += [fd for fd, _ in pipes]
+    launch.close = spawn.ranges_without(keep, top)
+    return launch
+
+
+def title(instance: str, service: str) -> str:
+    """What ps shows.  An instance that says who we are needs no prefix."""
+    return f"{instance}/{service}" if instance.startswith("mailproxy") else f"mailproxy-{instance}/{service}"
+
+
+Load = Callable[[str], Any]

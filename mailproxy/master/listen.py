@@ -1,0 +1,235 @@
+"""The listening sockets: made once in the master, inherited by every child.
+
+In: the listener sections of a service.  Out: bound, non-blocking sockets.  A reload keeps those whose address is still
+wanted, so no connection is refused and none is lost.
+It must not know what is spoken on a socket.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailproxy.errors import ConfigInvalid, MailproxyError, Problem
+from mailproxy.ipc.contract import Listener
+from mailproxy.master.identity import group_id, user_id
+
+_MIN_BACKLOG = 4
+_MAX_BACKLOG = 65535
+#: Connections thrown away at once, so that a flood cannot keep the master busy.
+_MAX_DROPS = 1000
+_WILDCARDS = {"*": "0.0.0.0", "::": "::", "[::]": "::"}
+
+Key = tuple[str, ...]
+
+
+def _somaxconn() -> int:
+    try:
+        with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return _MAX_BACKLOG
+
+
+@dataclass(slots=True)
+class Sockets:
+    """All listening sockets of the master by what they are bound to.  One is in use by the newest generation only."""
+
+    held: dict[Key, socket.socket] = field(default_factory=dict)
+
+    def retain(self, wanted: set[Key]) -> list[socket.socket]:
+        """Let go of all sockets but these; returns the others, which are still open."""
+        gone = [self.held.pop(key) for key in list(self.held) if key not in wanted]
+        return gone
+
+
+@dataclass(slots=True)
+class Opening:
+    """One pass over the configuration: opens what is new, notes what is kept, collects what fails."""
+
+    sockets: Sockets
+    base_dir: str
+    ssl_enabled: bool
+    wanted: set[Key] = field(default_factory=set)
+    fresh: list[Key] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def service(self, service: Any, backlog: int) -> tuple[Listener, ...]:
+        """The listeners of one service, in configuration order; failures go to `errors`."""
+        backlog = max(_MIN_BACKLOG, min(backlog, _somaxconn(), _MAX_BACKLOG))
+        found: list[Listener] = []
+        for unix in service.unix_listeners:
+            if unix.mode:
+                found += self._unix(service, unix, backlog)
+        for inet in service.inet_listeners:
+            if inet.port and not (inet.ssl and not self.ssl_enabled):
+                for address in inet.addresses:
+                    found += self._inet(service, inet, address, backlog)
+        return tuple(found)
+
+    def give_up(self) -> None:
+        """Close what this pass opened."""
+        for key in self.fresh:
+            opened = self.sockets.held.pop(key, None)
+            if opened is not None:
+                opened.close()
+
+    # --- inet -------------------------------------------------------------------------------------------------------
+
+    def _inet(self, service: Any, inet: Any, address: str, backlog: int) -> list[Listener]:
+        found = []
+        for family, host in resolve(address):
+            key: Key = ("inet", host, str(inet.port))
+            if key in self.wanted:          # one host name twice, or two names of one address
+                continue
+            sock = self.sockets.held.get(key)
+            if sock is None:
+                try:
+                    sock = bind_inet(family, host, inet.port, reuse_port=inet.reuse_port)
+                    sock.listen(backlog)
+                except OSError as failure:
+                    self._inet_failed(service, address, inet.port, family, failure)
+                    continue
+                self.sockets.held[key] = sock
+                self.fresh.append(key)
+            else:
+                sock.listen(backlog)        # a reload may have changed it
+            self.wanted.add(key)
+            bound = None if host in ("0.0.0.0", "::") else (host, sock.getsockname()[1])
+            found.append(Listener(inet.name, "inet", sock, inet.ssl, inet.haproxy, bound))
+        return found
+
+    def _inet_failed(self, service: Any, address: str, port: int, family: int, failure: OSError) -> None:
+        if failure.errno == errno.EAFNOSUPPORT and family == socket.AF_INET6 and address == "::":
+            self.warnings.append(f"service({service.name}): IPv6 is not available, not listening on ::")
+        elif failure.errno == errno.EADDRINUSE:
+            self.errors.append(f"service({service.name}): listen({address}, {port}) failed: {failure.strerror}")
+        else:
+            self.errors.append(f"bind({address}, {port}) failed: {failure.strerror}")
+
+    # --- unix -------------------------------------------------------------------------------------------------------
+
+    def _unix(self, service: Any, unix: Any, backlog: int) -> list[Listener]:
+        path = os.path.join(self.base_dir, unix.path)
+        key: Key = ("unix", path)
+        if key in self.wanted:
+            self.errors.append(f"duplicate listener: {path}")
+            return []
+        owner = self._owner(service, unix)
+        sock = self.sockets.held.get(key)
+        try:
+            if sock is None or not os.path.exists(path):
+                sock = bind_unix(path, trusted=path.startswith(self.base_dir + "/"))
+                sock.listen(backlog)
+                self.sockets.held[key] = sock
+                self.fresh.append(key)
+            if owner != (-1, -1):
+                os.chown(path, *owner)
+            os.chmod(path, unix.mode)
+        except OSError as failure:
+            self.errors.append(f"service({service.name}): listen({path}) failed: {failure.strerror or failure}")
+            return []
+        except MailproxyError as failure:
+            self.errors.append(f"service({service.name}): {failure}")
+            return []
+        self.wanted.add(key)
+        return [Listener(unix.path, "unix", sock)]
+
+    @staticmethod
+    def _owner(service: Any, unix: Any) -> tuple[int, int]:
+        if os.geteuid() != 0:
+            return -1, -1
+        where = f"(See service {service.name} {{ unix_listener {unix.path} {{"
+        uid = gid = -1
+        if unix.user:
+            uid, _ = user_id(unix.user, f"service({service.name}) User doesn't exist: {unix.user} "
+                                        f"{where} user }} }} setting)")
+        if unix.group:
+            gid = group_id(unix.group, f"service({service.name}) Group doesn't exist: {unix.group} "
+                                       f"{where} group }} }} setting)")
+        return uid, gid
+
+
+def resolve(address: str) -> list[tuple[int, str]]:
+    """Family and numeric form of everything that an address of the configuration stands for."""
+    name = _WILDCARDS.get(address, address.strip("[]"))
+    try:
+        rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as failure:
+        reason = failure.strerror if isinstance(failure, socket.gaierror) else "Name or service not known"
+        raise ConfigInvalid([Problem("", 0, f"Can't resolve address {address}: {reason}")]) from None
+    return [(int(row[0]), str(row[4][0])) for row in rows]
+
+
+def bind_inet(family: int, host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_unix(path: str, *, trusted: bool) -> socket.socket:
+    """Bind to a path, in place of a stale socket.  `trusted`: the path lies where only we may listen (the pid file's
+    lock says so), hence whatever is there is stale; elsewhere a socket that answers belongs to somebody."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        there = None
+    if there is not None:
+        if not stat.S_ISSOCK(there.st_mode):
+            raise MailproxyError(f"listen({path}) failed: File exists and is no socket")
+        if not trusted and _answers(path):
+            raise MailproxyError(f"Socket already exists: {path}")
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def drop_pending(listeners: tuple[Listener, ...]) -> None:
+    """Accept and close what waits: better than silence."""
+    for listener in listeners:
+        for _ in range(_MAX_DROPS):
+            try:
+                connection, _ = listener.socket.accept()
+            except OSError:         # nothing more, or a connection that is gone already
+                break
+            connection.close()
+
+
+def end_listening(sock: socket.socket) -> None:
+    """Free an address at once, even while retiring children still hold a copy of the socket."""
+    if sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):          # it was not listening
+            sock.shutdown(socket.SHUT_RDWR)
+    sock.close()

@@ -1,0 +1,51 @@
+"""Which module plays which executable, by dotted name: the master's own code imports no role.
+
+In: the `executable` setting of a service.  Out: the loaded module.  Modules are loaded once, before the first fork, so
+that children import nothing.
+"""
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import cast
+
+from mailproxy.errors import MailproxyError
+from mailproxy.ipc.contract import Role
+from mailproxy.master import forkhooks
+
+ROLES: Mapping[str, str] = {
+    "imap-login": "mailproxy.login.worker",
+    "auth": "mailproxy.auth.server_main",
+    "auth -w": "mailproxy.auth.worker_main",
+    "log": "mailproxy.log.process",
+}
+
+#: Executables of the configuration language that have no role here; their services are left out without a word.
+UNPLAYED = frozenset({
+    "aggregator", "anvil", "config", "dict", "director", "dns-client", "doveadm-server", "imap", "imap-hibernate",
+    "imap-urlauth", "imap-urlauth-login", "imap-urlauth-worker", "indexer", "indexer-worker", "ipc", "lmtp",
+    "managesieve", "managesieve-login", "old-stats", "pop3", "pop3-login", "quota-status", "replicator", "script",
+    "stats", "submission", "submission-login", "tcpwrap"})
+
+#: Protocols whose login side is played.
+PROTOCOLS = frozenset({"imap"})
+
+
+def key(executable: str) -> str:
+    """`/usr/lib/x/auth -w` -> `auth -w`: directories do not matter, arguments do."""
+    program, _, arguments = executable.partition(" ")
+    return f"{os.path.basename(program)} {arguments.strip()}".strip()
+
+
+def load(dotted: str) -> Role:
+    """Import a role module; MailproxyError names the module that cannot be loaded."""
+    try:
+        with forkhooks.withheld():
+            module = importlib.import_module(dotted)
+    except ImportError as failure:
+        raise MailproxyError(f"can't load {dotted}: {failure}") from failure
+    for name in ("prepare", "main"):
+        if not callable(getattr(module, name, None)):
+            raise MailproxyError(f"{dotted} is no role: it has no {name}()")
+    return cast(Role, module)

@@ -1,0 +1,109 @@
+"""One service as it runs: its policy joined with its pipes, its listeners and its launch.
+
+In: what the policy decides.  Out: forks, signals, log lines; this is the policy's Ports.
+It must not decide anything.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from mailproxy.ipc.contract import Listener
+from mailproxy.master import listen, spawn
+from mailproxy.master.masterlog import MasterLog
+from mailproxy.master.service import Policy, Rules
+from mailproxy.master.status import StatusPipe
+from mailproxy.net.loop import IN, Loop, Timer
+
+
+class Unit:
+    """Implements master.service.Ports."""
+
+    __slots__ = ("_children", "_dead_read", "_log", "_loop", "dead_write", "launch", "listeners", "notify_fd", "policy",
+                 "status")
+
+    def __init__(self, rules: Rules, listeners: tuple[Listener, ...], loop: Loop, log: MasterLog, *,
+                 children: dict[int, Unit], generations: Callable[[], int]) -> None:
+        self.policy = Policy(rules, self, generations)
+        self.listeners = listeners
+        self.launch: spawn.Launch | None = None         # set before the first event
+        self.status = StatusPipe(self.policy.status)
+        self._dead_read, self.dead_write = os.pipe()
+        # the offset of this file is the message; it is shared by everybody who inherited the descriptor
+        self.notify_fd = os.memfd_create("notify") if rules.kind == "login" else -1
+        self._loop = loop
+        self._log = log
+        self._children = children
+
+    def descriptors(self) -> list[int]:
+        """What a child of this service keeps, besides its log."""
+        fds = [self.status.write_fd, self.dead_write, *(listener.socket.fileno() for listener in self.listeners)]
+        return fds + ([self.notify_fd] if self.notify_fd >= 0 else [])
+
+    def begin(self) -> None:
+        self._loop.register(self.status.read_fd, IN, self.status.readable)
+        self.policy.start()
+
+    def retire(self, *, by_admin: bool = False) -> None:
+        """Nothing is started any more, and the processes learn that their generation is over."""
+        self.policy.retire(by_admin=by_admin)
+        if self._dead_read >= 0:
+            os.close(self._dead_read)
+            self._dead_read = -1
+
+    def close(self) -> None:
+        """The last process is gone.  The listeners belong to the master."""
+        self._loop.unregister(self.status.read_fd)
+        self.status.close()
+        os.close(self.dead_write)
+        if self.notify_fd >= 0:
+            os.close(self.notify_fd)
+        if self._dead_read >= 0:
+            os.close(self._dead_read)
+            self._dead_read = -1
+
+    def exited(self, pid: int, status: int) -> None:
+        """waitpid(2) found one of ours."""
+        if status:
+            self.status.readable(0)     # its last report may still be in the pipe: did it ever report?
+        self.policy.exited(pid, *spawn.exit_status(status))
+
+    # --- Ports ------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._loop.now
+
+    def fork(self, generation: int) -> int:
+        assert self.launch is not None
+        pid = spawn.fork(self.launch, generation)
+        self._children[pid] = self
+        return pid
+
+    def signal(self, pid: int, number: int) -> None:
+        spawn.send(pid, number)
+
+    def watch(self, on: bool) -> None:
+        for listener in self.listeners:
+            if on:
+                self._loop.register(listener.socket.fileno(), IN, self._waiting)
+            else:
+                self._loop.unregister(listener.socket.fileno())
+
+    def drop_pending(self) -> None:
+        listen.drop_pending(self.listeners)
+
+    def notify_full(self, full: bool) -> None:
+        if self.notify_fd >= 0:
+            os.lseek(self.notify_fd, int(full), os.SEEK_SET)
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return self._loop.call_later(delay, call)
+
+    def log(self, kind: int, text: str) -> None:
+        self._log.write(kind, text)
+
+    def log_child(self, kind: int, pid: int, text: str) -> None:
+        self._log.about_child(kind, self.policy.rules.name, pid, f"master: {text}")
+
+    def _waiting(self, mask: int) -> None:
+        self.policy.connection_waiting()

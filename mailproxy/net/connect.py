@@ -1,0 +1,60 @@
+"""Starting an outgoing TCP connection without waiting for it.
+
+In: destination and optional source address.  Out: a socket that epoll reports readable, writable or in error.
+"""
+from __future__ import annotations
+
+import os
+import socket
+
+from mailproxy.errors import MailproxyError
+
+
+class ConnectFailed(MailproxyError):
+    """The kernel refused at once; `text` is the reason, `bind` whether binding the source address failed."""
+
+    def __init__(self, text: str, *, bind: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.bind = bind
+
+
+_NONBLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_IP_BIND_ADDRESS_NO_PORT = 24       # Linux: choose the source port at connect time, so that it is unique per 4-tuple
+_CONNECTING = (0, 115)              # EINPROGRESS
+
+
+def start(ip: str, port: int, source: str | None) -> socket.socket:
+    """A non-blocking socket on its way to (ip, port).  Raises ConnectFailed."""
+    try:
+        sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, _NONBLOCKING)
+    except OSError as error:
+        raise ConnectFailed(f"socket() failed: {error.strerror}") from error
+    if source is not None:
+        try:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
+        except OSError as error:
+            sock.close()
+            raise ConnectFailed(error.strerror or str(error), bind=True) from error
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    code = sock.connect_ex((ip, port))
+    if code not in _CONNECTING:
+        sock.close()
+        raise ConnectFailed(os.strerror(code))
+    return sock
+
+
+def outcome(sock: socket.socket) -> str:
+    """Why a connecting socket failed; "" if it did not."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return os.strerror(code) if code else ""
+
+
+def local_name(sock: socket.socket) -> str:
+    """`IP:PORT` of our end; "" if it has none."""
+    try:
+        ip, port = sock.getsockname()[:2]
+    except OSError:
+        return ""
+    return f"{ip}:{port}"

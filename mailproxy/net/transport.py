@@ -1,0 +1,186 @@
+"""A byte stream over a connected, non-blocking socket: plain or TLS behind one interface.
+
+`recv` answers bytes, b"" at the end of the stream, or None when it would block; `wants` then says which event to
+wait for.  `send` answers how many bytes went out, 0 when it would block.  Failures are `Broken`, whose text is
+fit for a log.  It must not know who reads what.  A TLS transport may hold bytes that epoll will not announce: read
+until None.
+"""
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Protocol
+
+from mailproxy.errors import MailproxyError
+from mailproxy.net.loop import IN, OUT
+
+
+class Broken(MailproxyError):
+    """The connection is unusable; the text is the system's or OpenSSL's reason."""
+
+
+class Transport(Protocol):
+    """What relay and login need of a connection."""
+
+    fd: int
+    wants: int
+
+    @property
+    def tls(self) -> bool: ...
+    def recv(self, size: int) -> bytes | None: ...
+    def recv_into(self, view: memoryview) -> int: ...
+    def send(self, data: bytes | memoryview) -> int: ...
+    def shut(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Plain:
+    """TCP as it is."""
+
+    __slots__ = ("fd", "sock")
+    wants = IN
+    tls = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+
+    def recv(self, size: int) -> bytes | None:
+        try:
+            return self.sock.recv(size)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Broken(f"read(size={size}) failed: {error.strerror}") from error
+
+    def recv_into(self, view: memoryview) -> int:
+        """Bytes read; 0 at the end of the stream; -1 when it would block."""
+        try:
+            return self.sock.recv_into(view)
+        except BlockingIOError:
+            return -1
+        except OSError as error:
+            raise Broken(f"read(size={len(view)}) failed: {error.strerror}") from error
+
+    def send(self, data: bytes | memoryview) -> int:
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise Broken(f"write() failed: {error.strerror}") from error
+
+    def shut(self) -> None:
+        """No more data from us (half-close)."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:                 # already gone: the reading side will notice
+            return
+
+    def close(self) -> None:
+        try:
+            self.sock.close()
+        except OSError:                 # ECONNRESET: the descriptor is closed all the same
+            return
+
+
+def reason(error: ssl.SSLError | OSError) -> str:
+    """OpenSSL's words for a failed handshake, without Python's source position."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return str(error.reason).replace("_", " ").lower()
+    return error.strerror or type(error).__name__
+
+
+class Tls:
+    """TLS over a socket that belongs to it from now on.  Call `handshake()` until it answers True."""
+
+    __slots__ = ("_ended", "fd", "sock", "wants")
+    tls = True
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool,
+                 name: str | None = None) -> None:
+        try:
+            self.sock = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False,
+                                            suppress_ragged_eofs=True, server_hostname=name)
+        except (OSError, ValueError) as error:
+            raise Broken(f"TLS initialization failed: {error}") from error
+        self.fd = self.sock.fileno()
+        self.wants = IN
+        self._ended = False             # both sides have said close_notify: what follows is not TLS
+
+    def handshake(self) -> bool:
+        """True when done; False: wait for `wants`; Broken with the reason when it failed."""
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self.wants = IN
+            return False
+        except ssl.SSLWantWriteError:
+            self.wants = OUT
+            return False
+        except ssl.SSLCertVerificationError:
+            raise
+        except (OSError, ValueError) as error:
+            raise Broken(reason(error) if isinstance(error, OSError) else str(error)) from error
+        self.wants = IN
+        return True
+
+    def recv(self, size: int) -> bytes | None:
+        if self._ended:
+            return b""
+        try:
+            return self.sock.recv(size)
+        except ssl.SSLWantReadError:
+            self.wants = IN
+        except ssl.SSLWantWriteError:
+            self.wants = OUT
+        except ssl.SSLEOFError:
+            return b""
+        except OSError as error:
+            raise Broken(f"read(size={size}) failed: {reason(error)}") from error
+        return None
+
+    def recv_into(self, view: memoryview) -> int:
+        if self._ended:
+            return 0
+        try:
+            return self.sock.recv_into(view)
+        except ssl.SSLWantReadError:
+            self.wants = IN
+        except ssl.SSLWantWriteError:
+            self.wants = OUT
+        except ssl.SSLEOFError:
+            return 0
+        except OSError as error:
+            raise Broken(f"read(size={len(view)}) failed: {reason(error)}") from error
+        return -1
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self._ended:
+            raise Broken("write() failed: Broken pipe")
+        try:
+            return self.sock.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+        except OSError as error:
+            raise Broken(f"write() failed: {reason(error)}") from error
+
+    def pending(self) -> int:
+        return self.sock.pending()
+
+    def shut(self) -> None:
+        """Our close_notify; the peer may still send."""
+        if self._ended:
+            return
+        try:
+            self.sock.unwrap()
+            self._ended = True
+        except (OSError, ValueError):   # it wants the peer's answer, for which we do not wait; or the peer is gone
+            return
+
+    def close(self) -> None:
+        self.shut()
+        try:
+            self.sock.close()
+        except OSError:
+            return

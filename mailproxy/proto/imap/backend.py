@@ -1,0 +1,289 @@
+"""The IMAP client side towards a backend: banner, ID, STARTTLS, CAPABILITY, login, and what its answer means.
+
+In: an Order and the backend's bytes.  Out: one of MORE, START_TLS, READY, REFUSED, FAILED from every `feed`, bytes
+through `take_output`.  It must not know of sockets or clients.  Limit: LINE_MAX per line of the backend, and
+FORWARD_MAX bytes of untagged lines that are passed on to the client before the answer.
+"""
+from __future__ import annotations
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+
+from mailproxy.errors import ProtocolError
+from mailproxy.proto import spec
+from mailproxy.proto.imap import wire
+from mailproxy.proto.spec import FAILED, MORE, READY, REFUSED, START_TLS, Order
+
+LINE_MAX = 4096
+#: Untagged chatter of a backend before it answers the login; a backend that sends more is broken.
+FORWARD_MAX = 65536
+
+# Commands without an answer yet (bits), in the order in which logs name them.
+_ID, _STARTTLS, _CAPABILITY, _AUTHENTICATE, _AUTH_CONTINUE, _LOGIN = (1 << n for n in range(6))
+_SENT_NAMES = ("id", "starttls", "capability", "authenticate", "auth-continue", "login")
+_RECEIVED_NAMES = ("none", "banner", "id", "starttls", "capability", "auth-continue", "login")
+
+_KEYS = {"session": b'"x-session-id"', "rip": b'"x-originating-ip"', "rport": b'"x-originating-port"',
+         "lip": b'"x-connected-ip"', "lport": b'"x-connected-port"', "ttl": b'"x-proxy-ttl"'}
+_BANNER_CAPS = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.I)
+_CODE = re.compile(rb"\[[^\]]*\] ?")
+
+
+class ImapBackend:
+    """One attempt at one backend."""
+
+    __slots__ = (
+        "_buf",
+        "_caps",
+        "_flags",
+        "_later",
+        "_ok",
+        "_ok_caps",
+        "_order",
+        "_out",
+        "_queue",
+        "_received",
+        "_sent",
+        "failure",
+        "forward",
+        "reason",
+        "reply",
+        "temporary",
+    )
+
+    def __init__(self, order: Order) -> None:
+        self.failure = 0
+        self.reason = ""
+        self.reply = b""
+        self.temporary = False
+        self.forward = b""
+        self._order = order
+        self._out: list[bytes] = []
+        self._buf = b""
+        self._sent = 0
+        self._received = 0
+        self._caps: bytes | None = None
+        self._flags: frozenset[bytes] = frozenset()
+        self._queue: list[tuple[int, bytes]] = []       # commands that wait their turn (no pipelining)
+        self._later: list[bytes] = []                   # parts of the login command that wait for a `+`
+        self._ok = b""
+        self._ok_caps: bytes | None = None
+
+    # --- what the session calls ------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> int:
+        buf = self._buf + data if self._buf else data
+        start = 0
+        while True:
+            end = buf.find(b"\n", start)
+            if end < 0:
+                self._buf = rest = buf[start:]
+                if len(rest) > LINE_MAX:
+                    return self._fail(spec.PROTOCOL, "Too long input line")
+                return MORE
+            line = buf[start:end - 1] if buf[end - 1:end] == b"\r" else buf[start:end]
+            if len(line) > LINE_MAX:
+                return self._fail(spec.PROTOCOL, "Too long input line")
+            start = end + 1
+            result = self._line(line)
+            if result != MORE:
+                self._buf = buf[start:]
+                return result
+
+    def tls_started(self) -> int:
+        """The TLS session stands; whatever was buffered before it is not trusted (nothing may be)."""
+        if self._buf:
+            return self._fail(spec.REMOTE, "Plaintext data received after STARTTLS")
+        if self._order.starttls:
+            return self._login()
+        return MORE
+
+    def take_output(self) -> bytes:
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+    def leftover(self) -> bytes:
+        """What the backend sent behind its OK: it belongs to the client."""
+        return self._buf
+
+    def describe(self) -> str:
+        """SENT/RCVD, for logs."""
+        sent = "+".join(name for bit, name in enumerate(_SENT_NAMES) if self._sent & 1 << bit)
+        return f"{sent}/{_RECEIVED_NAMES[self._received]}"
+
+    def success(self, tag: bytes, listed: bool) -> bytes:
+        """What the client sees; `listed`: it has asked for capabilities before."""
+        text, caps = self._ok, self._ok_caps
+        known = caps if caps is not None else self._caps
+        if known is None:
+            return b"%b OK %b\r\n" % (tag, text)
+        if listed:
+            return b"* CAPABILITY %b\r\n%b OK %b\r\n" % (
+                known, tag, text if caps is None else b"[CAPABILITY %b] %b" % (caps, text))
+        return b"%b OK [CAPABILITY %b] %b\r\n" % (tag, known, _CODE.sub(b"", text, 1) if text[:1] == b"[" else text)
+
+    # --- the dialogue ----------------------------------------------------------------------------------------------
+
+    def _line(self, line: bytes) -> int:
+        if not self._received:
+            return self._banner(line)
+        head, _, rest = line.partition(b" ")
+        if head == b"L":
+            return self._login_answer(rest)
+        if head == b"*":
+            return self._untagged(line, rest)
+        if head == b"+":
+            return self._continuation(rest)
+        if head in (b"I", b"i"):
+            return self._answered(_ID, 2)
+        if head == b"C":
+            return self._answered(_CAPABILITY, 4)
+        if head == b"S":
+            return self._starttls_answer(rest)
+        self.reason = f"Unexpected input, ignoring: {line.decode('utf-8', 'backslashreplace')}"
+        return MORE
+
+    def _banner(self, line: bytes) -> int:
+        if not line.startswith(b"* OK "):
+            return self._fail(spec.PROTOCOL, f"Invalid banner: {line.decode('utf-8', 'backslashreplace')}")
+        match = _BANNER_CAPS.match(line, 5)
+        if match is not None:
+            self._know(match[1])
+        self._received = 1
+        order = self._order
+        if not order.starttls:
+            if order.identity and b"ID" in self._flags:
+                self._command(_ID, self._id_line())
+            return self._login()
+        if self._caps is not None and b"STARTTLS" not in self._flags:
+            return self._fail(spec.REMOTE_CONFIG, "STARTTLS not supported")
+        self._command(_STARTTLS, b"S STARTTLS\r\n")
+        return MORE
+
+    def _know(self, caps: bytes) -> None:
+        self._caps = caps
+        self._flags = frozenset(caps.upper().split())
+
+    def _id_line(self) -> bytes:
+        parts = []
+        for name, value in self._order.identity:
+            key = _KEYS.get(name) or wire.quoted(b"x-forward-" + name[8:].encode("utf-8", "surrogateescape"))
+            raw = value.encode("utf-8", "surrogateescape")
+            # an address or a number needs no look; only forwarded variables can hold anything
+            parts.append(key + (b' "%b"' % raw if name in _KEYS and name != "session" else
+                                b" NIL" if not raw else b" " + self._string(raw)))
+        return b"I ID (%b%b)\r\n" % (self._order.client_id, b" ".join(parts))
+
+    def _string(self, value: bytes) -> bytes:
+        """A string in a place where we do not wait for a `+`."""
+        if wire.needs_literal(value):
+            if b"LITERAL+" in self._flags or b"LITERAL-" in self._flags:
+                return b"{%d+}\r\n" % len(value) + value
+            return b"NIL"
+        return wire.quoted(value)
+
+    def _login(self) -> int:
+        """CAPABILITY if needed, and the login command."""
+        order = self._order
+        if order.starttls and order.identity and b"ID" in self._flags:
+            self._command(_ID, self._id_line())          # only now: it tells who the client is
+        if self._caps is None or order.client_listed:
+            self._command(_CAPABILITY, b"C CAPABILITY\r\n")
+        if order.mechanism:
+            return self._authenticate(order)
+        if b"LOGINDISABLED" in self._flags and not (order.starttls or order.implicit_tls):
+            return self._fail(spec.REMOTE_CONFIG, "LOGINDISABLED advertised, but SSL/TLS not enabled")
+        user = order.user.encode("utf-8", "surrogateescape")
+        password = order.password.reveal().encode("utf-8", "surrogateescape")
+        if not wire.needs_literal(user) and not wire.needs_literal(password):
+            self._command(_LOGIN, b"L LOGIN %b %b\r\n" % (wire.quoted(user), wire.quoted(password)))
+            return MORE
+        parts = wire.pieces([user, password], non_sync=b"LITERAL+" in self._flags)
+        self._later = [*parts[1:-1], parts[-1] + b"\r\n"] if len(parts) > 1 else []
+        self._command(_LOGIN, b"L LOGIN " + parts[0] + (b"" if self._later else b"\r\n"))
+        return MORE
+
+    def _authenticate(self, order: Order) -> int:
+        mech = order.sasl
+        assert mech is not None
+        line = b"L AUTHENTICATE " + order.mechanism.encode()
+        if b"SASL-IR" in self._flags:
+            line += b" " + (b2a_base64(mech.initial() or b"", newline=False) or b"=")
+        self._command(_AUTHENTICATE, line + b"\r\n")
+        return MORE
+
+    def _command(self, bit: int, line: bytes) -> None:
+        if self._sent and not self._order.pipelining:
+            self._queue.append((bit, line))
+            return
+        self._sent |= bit
+        self._out.append(line)
+
+    def _answered(self, bit: int, received: int) -> int:
+        """A side command is done, whether OK or NO; without pipelining the next one goes out."""
+        self._sent &= ~bit
+        self._received = received
+        if not self._sent and self._queue:
+            self._command(*self._queue.pop(0))
+        return MORE
+
+    def _untagged(self, line: bytes, rest: bytes) -> int:
+        word = rest[:11].upper()
+        if word == b"CAPABILITY ":
+            self._know(rest[11:])
+        elif not word.startswith((b"ID ", b"BYE ")) and word not in (b"BYE", b"ID"):
+            if len(self.forward) + len(line) > FORWARD_MAX:
+                return self._fail(spec.PROTOCOL, "Too many untagged replies before login")
+            self.forward += line + b"\r\n"
+        return MORE
+
+    def _continuation(self, rest: bytes) -> int:
+        if self._later:
+            self._out.append(self._later.pop(0))
+            return MORE
+        if self._order.sasl is None or not self._sent & (_AUTHENTICATE | _AUTH_CONTINUE):
+            return MORE                     # of a LOGIN: ignored
+        try:
+            answer = self._order.sasl.respond(a2b_base64(rest, strict_mode=True) if rest else b"")
+        except Base64Error:
+            return self._fail(spec.PROTOCOL, "Invalid base64 data in AUTHENTICATE response")
+        except ProtocolError as error:
+            return self._fail(spec.PROTOCOL, str(error))
+        self._out.append(b2a_base64(answer, newline=False) + b"\r\n")
+        self._received = 5
+        return MORE
+
+    def _starttls_answer(self, rest: bytes) -> int:
+        self._sent &= ~_STARTTLS
+        self._received = 3
+        if rest[:3].upper() == b"OK " or rest.upper() == b"OK":
+            return START_TLS
+        text = rest.decode("utf-8", "backslashreplace").split(" ", 1)
+        return self._fail(spec.REMOTE, "STARTTLS failed: " + (text[1] if len(text) > 1 else text[0]))
+
+    def _login_answer(self, rest: bytes) -> int:
+        self._received = 6
+        word, _, text = rest.partition(b" ")
+        if word.upper() == b"OK":
+            self._sent &= ~(_LOGIN | _AUTHENTICATE)
+            match = _BANNER_CAPS.match(text)
+            if match is not None:
+                self._ok_caps = match[1]
+                text = text[match.end():].lstrip(b" ")
+            self._ok = text
+            return READY
+        text = text if word.upper() == b"NO" else rest
+        self.reason = text.decode("utf-8", "backslashreplace")
+        if word.upper() == b"NO" and text.startswith(b"[") and b"]" in text:
+            code = text[1:text.index(b"]")].upper()
+            self.temporary = code == b"UNAVAILABLE"
+            if code != b"AUTHENTICATIONFAILED":
+                self.reply = b"NO " + text
+        return REFUSED
+
+    def _fail(self, failure: int, reason: str) -> int:
+        self.failure = failure
+        self.reason = reason
+        return FAILED

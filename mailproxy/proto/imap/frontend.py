@@ -1,0 +1,486 @@
+"""The IMAP server side before login: every pre-login command, its limits, and the words of every outcome.
+
+In: bytes of the client through `feed`, outcomes of the session through the methods below.  Out: events through
+`next_event`, bytes through `take_output`.  It must not know of sockets, auth servers or backends.
+Limits: wire.TOKEN_MAX and LINE_MAX per command, SASL_MAX per SASL line, BAD_MAX bad commands per connection.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailproxy.errors import ProtocolError
+from mailproxy.proto import spec
+from mailproxy.proto.events import Event, Identify, PlainLogin, Quit, SaslAbort, SaslResponse, SaslStart, StartTls
+from mailproxy.proto.imap import wire
+from mailproxy.proto.imap.backend import ImapBackend
+from mailproxy.proto.imap.wire import LIST, NIL, STRING, TAG_MAX, TOKEN_MAX, Argument, Arguments, TooLarge
+
+SASL_MAX = 8192
+BAD_MAX = 3
+#: Longest key of an ID parameter (RFC 2971).
+ID_KEY_MAX = 30
+#: Bytes of the client's ID that are kept for the backend (imap_id_retain).
+ID_RETAIN_MAX = 256
+#: Parameters of one ID command that are looked at; RFC 2971 allows 30.
+ID_PAIRS_MAX = 64
+
+# States.  COMMAND: reading commands.  SASL: the next line answers a challenge.  WAIT: a login is in progress, nothing
+# is read.  CLOSED: the farewell is out, nothing is read ever again.
+COMMAND, SASL, WAIT, CLOSED = range(4)
+
+_HEAD = re.compile(rb"([^ \r\n]*)(?: ([^ \r\n]*))?")
+_BAD_TAG = re.compile(rb'[*%+"(){\\\]\x00-\x1f\x7f-\xff]')
+_BAD = b" BAD Error in IMAP command received by server.\r\n"
+_TAG_IS_COMMAND = (b" BAD First parameter in line is IMAP's command tag, not the command name. Add that before the "
+                   b"command, like: a login user pass\r\n")
+_EXPOSED = (b"* BAD [ALERT] Plaintext authentication not allowed without SSL/TLS, but your client did it anyway. "
+            b"If anyone was listening, the password was exposed.\r\n")
+_NOT_SECURE = b"[PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure (SSL/TLS) connections."
+
+#: why -> (status, response code, default text)
+_REFUSALS: dict[int, tuple[bytes, bytes, bytes]] = {
+    spec.AUTH_FAILED: (b"NO", b"[AUTHENTICATIONFAILED] ", b"Authentication failed."),
+    spec.TEMP_FAIL: (b"NO", b"[UNAVAILABLE] ", b"Temporary authentication failure."),
+    spec.AUTHZ_FAILED: (b"NO", b"[AUTHORIZATIONFAILED] ", b"Authorization failed"),
+    spec.PASS_EXPIRED: (b"NO", b"[EXPIRED] ", b"Authentication failed."),
+    spec.USER_DISABLED: (b"NO", b"[ALERT] ", b""),
+    spec.ANONYMOUS_DENIED: (b"NO", b"[CONTACTADMIN] ", b"Anonymous logins denied"),
+    spec.LOGIN_DISABLED: (b"NO", b"[CONTACTADMIN] ", b"Login disabled for this user"),
+    spec.INVALID_BASE64: (b"BAD", b"", b"Invalid base64 data in initial response"),
+    spec.BAD_CONTINUATION: (b"NO", b"[ALERT] ", b"Invalid base64 in response"),
+    spec.ABORTED: (b"BAD", b"", b"Authentication aborted by client."),
+    spec.MECHANISM_UNKNOWN: (b"NO", b"[ALERT] ", b"Unsupported authentication mechanism."),
+    spec.PLAINTEXT_DISABLED: (b"NO", b"[PRIVACYREQUIRED] ", b"Plaintext authentication disabled."),
+    spec.TLS_REQUIRED: (b"NO", b"[PRIVACYREQUIRED] ", b"Authentication not allowed until SSL/TLS is enabled."),
+    spec.CERT_MISSING: (b"NO", b"[ALERT] ", b"Client didn't present valid SSL certificate"),
+    spec.PROXY_UNAVAILABLE: (b"NO", b"[UNAVAILABLE] ", b"Account is temporarily unavailable."),
+    spec.PROXY_MISCONFIGURED: (b"NO", b"[SERVERBUG] ", b"Account is temporarily unavailable."),
+    spec.INTERNAL: (b"NO", b"[UNAVAILABLE] ", b"Internal login failure. Refer to server log for more information."),
+}
+
+#: ID keys that a trusted proxy uses -> canonical name
+_FORWARDED = {
+    b"x-session-id": "session", b"x-session-ext-id": "session", b"x-originating-ip": "rip",
+    b"x-originating-port": "rport", b"x-connected-ip": "lip", b"x-connected-port": "lport", b"x-proxy-ttl": "ttl",
+}
+_FORWARD = b"x-forward-"
+
+
+@dataclass(frozen=True, slots=True)
+class ImapSettings:
+    """What every frontend of a worker shares; all of it ready to be sent."""
+
+    greeting: bytes                     # text after the capabilities
+    capability: bytes                   # without STARTTLS, LOGINDISABLED and AUTH=
+    auth: bytes                         # " AUTH=PLAIN AUTH=LOGIN": offered when secured or clear text is allowed
+    auth_insecure: bytes                # what remains of it on an insecure connection
+    login_disabled: bool                # clear-text logins need a secured connection
+    tls_available: bool
+    id_reply: bytes                     # whole untagged line
+    id_retain: bool = False
+    literal_minus: bool = False
+
+
+class ImapFrontend:
+    """One client's dialogue.  `listed`: it has asked for CAPABILITY.  `client_id`: parameters kept for the backend."""
+
+    __slots__ = (
+        "_args",
+        "_bad",
+        "_buf",
+        "_caps",
+        "_ids",
+        "_name",
+        "_out",
+        "_pos",
+        "_set",
+        "_skip",
+        "_tag",
+        "_tls",
+        "client_id",
+        "listed",
+        "state",
+    )
+
+    def __init__(self, settings: ImapSettings) -> None:
+        self.state = COMMAND
+        self.client_id = b""
+        self.listed = False
+        self._set = settings
+        self._out: list[bytes] = []
+        self._buf = b""
+        self._pos = 0
+        self._tag = b"*"
+        self._name = b""
+        self._args: Arguments | None = None
+        self._bad = 0
+        self._caps = b""
+        self._tls = False
+        self._ids = 0
+        self._skip = False
+
+    # --- what the session calls ------------------------------------------------------------------------------------
+
+    def greet(self, tls: bool, secured: bool) -> None:
+        """The banner.  `secured`: TLS, or a peer that needs none."""
+        self._know(tls, secured)
+        self._out.append(b"* OK [CAPABILITY %b] %b\r\n" % (self._caps, self._set.greeting))
+
+    def secure(self) -> None:
+        """STARTTLS has happened: forget every byte that came before it (CVE-2021-33515)."""
+        self._buf = b""
+        self._pos = 0
+        self._skip = False
+        self._know(True, True)
+
+    def trust(self, secured: bool) -> None:
+        """The security of the connection has changed otherwise."""
+        self._know(self._tls, secured)
+
+    def _know(self, tls: bool, secured: bool) -> None:
+        settings = self._set
+        self._tls = tls
+        caps = settings.capability
+        if settings.tls_available and not tls:
+            caps += b" STARTTLS"
+        if settings.login_disabled and not secured:
+            self._caps = caps + b" LOGINDISABLED" + settings.auth_insecure
+        else:
+            self._caps = caps + settings.auth
+
+    def feed(self, data: bytes) -> None:
+        self._buf = self._buf[self._pos:] + data if self._pos < len(self._buf) else data
+        self._pos = 0
+
+    def take_output(self) -> bytes:
+        if not self._out:
+            return b""
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+    def leftover(self) -> bytes:
+        """What the client sent behind its login command: it belongs to the backend."""
+        return self._buf[self._pos:]
+
+    def next_event(self) -> Event | None:
+        """The next thing to act on; None: feed more, or a login is in progress."""
+        while True:
+            if self.state == COMMAND:
+                event = self._command()
+            elif self.state == SASL:
+                event = self._sasl_line()
+            else:
+                return None
+            if event is None or event is not _CONTINUE:
+                return event
+
+    def challenge(self, data: bytes) -> None:
+        """The auth server wants more: `data` is base64."""
+        self._out.append(b"+ " + data + b"\r\n")
+        self.state = SASL
+
+    def resume(self) -> None:
+        """Back to commands after a login that failed."""
+        if self.state != CLOSED:
+            self.state = COMMAND
+
+    def refuse(self, why: int, text: str = "") -> None:
+        """Tell the client, in IMAP's words, and go back to commands."""
+        status, code, default = _REFUSALS[why]
+        words = text.encode("utf-8", "surrogateescape") if text else default
+        if why in (spec.PLAINTEXT_DISABLED, spec.TLS_REQUIRED) and self._name == b"LOGIN":
+            self._out.append(_EXPOSED + self._tag + b" NO " + _NOT_SECURE + b"\r\n")
+        else:
+            if why == spec.AUTH_FAILED and text:
+                code = b"[ALERT] "
+            if why == spec.USER_DISABLED and not text:
+                status, code, words = _REFUSALS[spec.AUTH_FAILED]
+            if code == b"[ALERT] " and words.startswith(b"["):
+                code = b""
+            self._out.append(b"%b %b %b%b\r\n" % (self._tag, status, code, words))
+        self.resume()
+
+    def refer(self, referral: spec.Referral, text: str) -> None:
+        """RFC 2221 login referral."""
+        where = wire.percent(referral.user) + f";AUTH={referral.mechanism}@{referral.host}"
+        if referral.port not in ("", "143"):
+            where += f":{referral.port}"
+        words = text or "Try this server instead."
+        self._out.append(f"{self._tag.decode('latin-1')} NO [REFERRAL imap://{where}/] {words}\r\n"
+                         .encode("utf-8", "surrogateescape"))
+        self.resume()
+
+    def backend_refused(self, reply: bytes) -> None:
+        """The backend's own refusal: shown if it is fit for the client, else replaced by our words."""
+        if reply:
+            self._out.append(self._tag + b" " + reply + b"\r\n")
+            self.resume()
+        else:
+            self.refuse(spec.AUTH_FAILED)
+
+    def welcome(self, backend: spec.Backend) -> None:
+        """The backend said yes."""
+        assert isinstance(backend, ImapBackend)
+        self._out.append(backend.success(self._tag, self.listed))
+
+    def waiting(self) -> None:
+        self._out.append(b"* OK Waiting for authentication process to respond..\r\n")
+
+    def bye(self, text: str, *, internal: bool = False) -> None:
+        self._out.append(b"* BYE %b%b\r\n" % (b"[UNAVAILABLE] " if internal else b"", text.encode()))
+        self.state = CLOSED
+
+    # --- reading commands ------------------------------------------------------------------------------------------
+
+    def _command(self) -> Event | None:
+        buf, pos = self._buf, self._pos
+        if self._skip and not self._skip_line():
+            return None
+        pos = self._pos
+        if pos >= len(buf):
+            return None
+        args = self._args
+        if args is None:
+            match = _HEAD.match(buf, pos)
+            assert match is not None            # it can match nothing at all
+            end = match.end()
+            if end == len(buf) or buf[end:] == b"\r":
+                return self._overflow() if len(buf) - pos >= TOKEN_MAX else None
+            tag, name = match[1], match[2] or b""
+            if not tag or len(tag) > TAG_MAX or _BAD_TAG.search(tag):
+                self._tag = b"*"
+                self._skip = True
+                return self._bad_command()
+            self._tag, self._name = tag, name.upper()
+            if self._name == b"AUTHENTICATE":
+                return self._authenticate(end)
+            self._pos = pos = end
+            args = self._args = Arguments()
+        return self._arguments(args, buf, pos)
+
+    def _arguments(self, args: Arguments, buf: bytes, pos: int) -> Event | None:
+        try:
+            done, self._pos = args.read(buf, pos)
+        except TooLarge as error:
+            self._args = None
+            if str(error) == "Literal size too large":
+                self.bye(str(error))
+                return Quit(str(error))
+            self._out.append(self._tag + b" BAD " + str(error).encode() + b"\r\n")
+            self.state = CLOSED
+            return Quit("Input buffer full")
+        except ProtocolError as error:
+            return self._unparsable(args, str(error))
+        if not done:
+            if args.wants_literal:
+                args.wants_literal = False
+                self._out.append(b"+ OK\r\n")
+                return _CONTINUE
+            return self._overflow() if len(buf) - self._pos >= TOKEN_MAX else None
+        self._args = None
+        handler = _COMMANDS.get(self._name)
+        if handler is not None:
+            event = handler(self, args.items)
+            if event is not None:
+                return event
+        if self._tag.upper() == b"LOGIN":
+            self._out.append(self._tag + _TAG_IS_COMMAND)
+            return _CONTINUE
+        return self._bad_command()
+
+    def _unparsable(self, args: Arguments, text: str) -> Event:
+        """Arguments that break the grammar: answered, and the rest of the line is dropped."""
+        self._args = None
+        self._skip = True
+        if self._name == b"ID" and text == "Too many '('" and args.items and args.items[0][1]:
+            text = "Invalid ID parameters"
+        elif text.startswith("Missing LF"):
+            self._out.append(b"+ OK\r\n")
+        self._out.append(b"%b BAD %b\r\n" % (self._tag, text.encode()))
+        return _CONTINUE
+
+    def _skip_line(self) -> bool:
+        end = self._buf.find(b"\n", self._pos)
+        if end < 0:
+            self._pos = len(self._buf)
+            return False
+        self._pos = end + 1
+        self._skip = False
+        return True
+
+    def _overflow(self) -> Event:
+        self.bye("Input buffer full, aborting")
+        return Quit("Input buffer full")
+
+    def _bad_command(self) -> Event:
+        self._bad += 1
+        if self._bad >= BAD_MAX:
+            self.bye("Too many invalid IMAP commands.")
+            return Quit("Too many invalid commands")
+        self._out.append(self._tag + _BAD)
+        return _CONTINUE
+
+    # --- the commands ----------------------------------------------------------------------------------------------
+
+    def _capability(self, args: list[Argument]) -> Event | None:
+        self.listed = True
+        self._out.append(b"* CAPABILITY %b\r\n%b OK Pre-login capabilities listed, post-login capabilities have more."
+                         b"\r\n" % (self._caps, self._tag))
+        return _CONTINUE
+
+    def _noop(self, args: list[Argument]) -> Event | None:
+        self._out.append(self._tag + b" OK NOOP completed.\r\n")
+        return _CONTINUE
+
+    def _logout(self, args: list[Argument]) -> Event | None:
+        self._out.append(b"* BYE Logging out\r\n%b OK Logout completed.\r\n" % self._tag)
+        self.state = CLOSED
+        return Quit("Aborted login by logging out")
+
+    def _enable(self, args: list[Argument]) -> Event | None:
+        self._out.append(b"* ENABLED\r\n%b OK ENABLE ignored in non-authenticated state.\r\n" % self._tag)
+        return _CONTINUE
+
+    def _starttls(self, args: list[Argument]) -> Event | None:
+        if self._tls:
+            self._out.append(self._tag + b" BAD TLS is already active.\r\n")
+        elif not self._set.tls_available:
+            self._out.append(self._tag + b" BAD TLS support isn't enabled.\r\n")
+        else:
+            self._out.append(self._tag + b" OK Begin TLS negotiation now.\r\n")
+            self.state = WAIT
+            return StartTls()
+        return _CONTINUE
+
+    def _login(self, args: list[Argument]) -> Event | None:
+        if len(args) != 2 or args[0][0] == LIST or args[1][0] == LIST:
+            return None
+        user, password = args[0][1], args[1][1]
+        assert isinstance(user, bytes)
+        assert isinstance(password, bytes)
+        self.state = WAIT
+        return PlainLogin(user, password)
+
+    def _id(self, args: list[Argument]) -> Event | None:
+        said = _id_pairs(args)
+        if said is None:
+            self._out.append(self._tag + b" BAD Invalid ID parameters\r\n")
+            return _CONTINUE
+        self._ids += 1
+        if self._set.id_retain:
+            self._retain(said)
+        self._out.append(b"%b%b OK ID completed.\r\n" % (self._set.id_reply, self._tag))
+        if not said:
+            return _CONTINUE
+        return Identify(_forwarded(said), [(_text(key), None if value is None else _text(value))
+                                           for key, value in said], self._ids == 1)
+
+    def _retain(self, said: list[tuple[bytes, bytes | None]]) -> None:
+        """Keep what fits, never the keys that are reserved for proxies."""
+        kept = b""
+        for key, value in said:
+            low = key.lower()
+            if low in _FORWARDED or low.startswith(_FORWARD) or wire.needs_literal(key):
+                continue
+            if value is not None and wire.needs_literal(value):
+                continue
+            pair = wire.quoted(key) + b" " + (b"NIL" if value is None else wire.quoted(value)) + b" "
+            if len(kept) + len(pair) <= ID_RETAIN_MAX:
+                kept += pair
+        self.client_id = kept
+
+    # --- SASL ------------------------------------------------------------------------------------------------------
+
+    def _authenticate(self, pos: int) -> Event | None:
+        """AUTHENTICATE is read as one line: the initial response may be longer than other arguments."""
+        end = self._buf.find(b"\n", pos)
+        if end < 0:
+            return self._too_large() if len(self._buf) - pos > SASL_MAX else None
+        words = self._buf[pos:end].rstrip(b"\r").lstrip(b" ").split(b" ", 1)
+        self._pos = end + 1
+        if len(words[-1]) > SASL_MAX:
+            return self._too_large()
+        if not words[0]:
+            return self._bad_command()
+        self.state = WAIT
+        if len(words) == 1:
+            return SaslStart(words[0].upper(), None)
+        initial = words[1].strip(b" ")
+        return SaslStart(words[0].upper(), b"" if initial == b"=" else initial)
+
+    def _sasl_line(self) -> Event | None:
+        end = self._buf.find(b"\n", self._pos)
+        if end < 0:
+            return self._too_large() if len(self._buf) - self._pos > SASL_MAX else None
+        line = self._buf[self._pos:end].rstrip(b"\r")
+        self._pos = end + 1
+        if len(line) > SASL_MAX:
+            return self._too_large()
+        self.state = WAIT
+        return SaslAbort() if line == b"*" else SaslResponse(line)
+
+    def _too_large(self) -> Event:
+        self.state = CLOSED
+        return Quit("Authentication response too large")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _id_pairs(args: list[Argument]) -> list[tuple[bytes, bytes | None]] | None:
+    """The parameters of ID; [] for none; None if they are not well-formed (RFC 2971)."""
+    if not args or args[0][0] == NIL:
+        return []
+    kind, items = args[0]
+    if kind != LIST:
+        return None
+    assert isinstance(items, list)
+    pairs: list[tuple[bytes, bytes | None]] = []
+    for index in range(0, len(items), 2):
+        kind, key = items[index]
+        if kind != STRING or len(key) > ID_KEY_MAX:
+            return None
+        value: bytes | None = None
+        if index + 1 < len(items):
+            kind, text = items[index + 1]
+            if kind not in (STRING, NIL):
+                return None
+            value = bytes(text) if kind == STRING else None
+        if len(pairs) < ID_PAIRS_MAX:
+            pairs.append((bytes(key), value))
+    return pairs
+
+
+def _forwarded(said: list[tuple[bytes, bytes | None]]) -> dict[str, str]:
+    """Canonical names of the parameters that are reserved for proxies."""
+    found: dict[str, str] = {}
+    for key, value in said:
+        low = key.lower()
+        name = _FORWARDED.get(low)
+        if name is None and low.startswith(_FORWARD):
+            name = "forward_" + _text(key[len(_FORWARD):])
+        if name is not None:
+            found[name] = "" if value is None else _text(value)
+    return found
+
+
+def offered(mechanisms: tuple[tuple[str, bool], ...], *, plaintext: bool) -> bytes:
+    """` AUTH=X AUTH=Y` of (name, is clear text)."""
+    return b"".join(b" AUTH=" + name.encode() for name, clear in mechanisms if plaintext or not clear)
+
+
+#: Handled here altogether: look for the next one.
+_CONTINUE: Event = SaslAbort()
+_COMMANDS: dict[bytes, Callable[[ImapFrontend, list[Argument]], Event | None]] = {
+    b"LOGIN": ImapFrontend._login,
+    b"CAPABILITY": ImapFrontend._capability,
+    b"ID": ImapFrontend._id,
+    b"NOOP": ImapFrontend._noop,
+    b"LOGOUT": ImapFrontend._logout,
+    b"STARTTLS": ImapFrontend._starttls,
+    b"ENABLE": ImapFrontend._enable,
+}
