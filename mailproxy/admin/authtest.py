@@ -1,4 +1,4 @@
-"""`mpadm auth test` and `auth cache flush`: one request to the auth service.
+"""`mpadm auth test`: one request to the auth service.
 
 In: base_dir, a user and a password.  Out: what the passdbs say, without the backend's password.
 """
@@ -36,7 +36,10 @@ class _Conversation:
             raise MailproxyError(f"connect({path}) failed: {failure.strerror}") from None
 
     def send(self, *lines: str) -> None:
-        self.socket.sendall(b"".join(authwire.encode(line) + b"\n" for line in lines))
+        try:
+            self.socket.sendall(b"".join(authwire.encode(line) + b"\n" for line in lines))
+        except OSError as failure:
+            raise MailproxyError(f"write({self._name}) failed: {failure.strerror or 'Timeout'}") from None
 
     def line(self) -> list[str]:
         while not self._ready:
@@ -73,19 +76,3 @@ def test_login(base_dir: str, user: str, password: str, extra: list[str], out: T
             value = "(hidden)"
         out.write(f"  {key}={value}\n" if "=" in field else f"  {key}\n")
     return 0 if good else EXIT_REFUSED
-
-
-def flush_cache(base_dir: str, users: list[str]) -> int:
-    """Make the auth service forget; returns the number of entries that it had."""
-    talk = _Conversation(base_dir, "auth-master")
-    try:
-        talk.send("VERSION\t1\t1")
-        talk.send("\t".join(["CACHE-FLUSH", "1", *map(authwire.escape, users)]))
-        while True:
-            answer = talk.line()
-            if answer[0] == "OK":
-                return int(answer[2]) if len(answer) > 2 and answer[2].isdigit() else 0
-            if answer[0] in ("FAIL", "NOTFOUND"):
-                raise MailproxyError("the auth service can't flush its cache")
-    finally:
-        talk.socket.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 from mailproxy import cli
 from mailproxy.admin import master
-from mailproxy.admin.authtest import flush_cache, test_login
+from mailproxy.admin.authtest import test_login
 from mailproxy.admin.table import FORMATS
 from mailproxy.errors import EXIT_FATAL, EXIT_OK, EXIT_TEMPFAIL, ConfigInvalid, MailproxyError
 
@@ -163,7 +164,15 @@ def _auth_test(context: Context, words: list[str]) -> int:
 
 
 def _auth_cache_flush(context: Context, words: list[str]) -> int:
-    sys.stdout.write(f"{flush_cache(context.base_dir(), words)} cache entries flushed\n")
+    """The auth process flushes its cache, all of it, on HUP."""
+    _none(words)
+    control = master.Control(context.base_dir())
+    try:
+        rows = control.rows("PROCESS-STATUS", "auth")
+    finally:
+        control.close()
+    for row in rows:
+        os.kill(int(row[1]), signal.SIGHUP)
     return EXIT_OK
 
 
@@ -192,7 +201,7 @@ COMMANDS: dict[str, Command] = {
     "process status": Command(_process_status, "[SERVICE...]", "the processes of services"),
     "pw": Command(_pw, "[-s SCHEME] [-u USER] [-p PASSWORD] [-t STORED]", "make or verify a stored password"),
     "auth test": Command(_auth_test, "[-x FIELD=VALUE]... USER [PASSWORD]", "try a login with the auth service"),
-    "auth cache flush": Command(_auth_cache_flush, "[USER...]", "forget cached answers"),
+    "auth cache flush": Command(_auth_cache_flush, "", "forget all cached answers"),
 }
 
 

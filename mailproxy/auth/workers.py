@@ -47,9 +47,9 @@ class _Job:
 
 
 class _Worker:
-    """One connection."""
+    """One connection.  `up`: the worker has greeted; before that, it may be waiting for a process to take it."""
 
-    __slots__ = ("_lines", "_number", "_out", "_pool", "_timer", "job", "socket")
+    __slots__ = ("_lines", "_number", "_out", "_pool", "_timer", "job", "socket", "up")
 
     def __init__(self, pool: Pool, connection: socket.socket) -> None:
         self._pool = pool
@@ -59,6 +59,7 @@ class _Worker:
         self._number = 0
         self._timer: Timer | None = None
         self.job: _Job | None = None
+        self.up = False
 
     def send(self, line: str) -> None:
         self._out += encode(line) + b"\n"
@@ -116,8 +117,12 @@ class _Worker:
 
     def _line(self, line: str) -> None:
         number, *fields = line.split("\t")
-        if number == "VERSION" or self.job is None or number != str(self._number):
-            return                                      # hello, or the end of a request that was given up
+        if number == "VERSION" and not self.up:
+            self.up = True
+            self._pool.free(self)
+            return
+        if self.job is None or number != str(self._number):
+            return                                      # the end of a request that was given up
         job, self.job = self.job, None
         self._stop_timer()
         self._pool.free(self)
@@ -188,33 +193,39 @@ class Pool:
     # -- the pool -------------------------------------------------------------------------------------------------
 
     def _submit(self, job: _Job) -> None:
+        if self._idle:
+            self._idle.pop().start(job)
+            return
         if len(self._queue) >= MAX_QUEUE:
             job.done(None, f"more than {MAX_QUEUE} auth requests are queued for auth-workers")
             return
-        worker = self._idle.pop() if self._idle else self._connect() if len(self._workers) < self._most else None
-        if worker is not None:
-            worker.start(job)
-            return
-        if not self._workers:
-            job.done(None, f"no auth-worker can be reached through {self._path}")
-            return
         self._queue.append(job)
-        if self._queue_timer is None:
+        self._grow()
+        if self._queue and self._queue_timer is None:
             self._queue_timer = self.loop.call_later(1.0, self._age)
 
-    def _connect(self) -> _Worker | None:
+    def _grow(self) -> None:
+        """A request never waits for one certain worker: whoever is free first takes the next."""
+        coming = sum(not worker.up for worker in self._workers)
+        if len(self._workers) < self._most and coming < len(self._queue):
+            self._connect()
+        if not self._workers:
+            waiting, self._queue = self._queue, deque()
+            for job in waiting:
+                job.done(None, f"no auth-worker can be reached through {self._path}")
+
+    def _connect(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             connection.connect(self._path)
         except OSError as error:            # also EAGAIN: the listen queue is full, the others have to do
             self._log.error(f"connect({self._path}) failed: {error.strerror}")
             connection.close()
-            return None
+            return
         worker = _Worker(self, connection)
         self._workers.add(worker)
         self.loop.register(connection.fileno(), IN, worker.ready)
         worker.send(f"{workerwire.HELLO}\nDBHASH\t{self._hash}")
-        return worker if worker in self._workers else None
 
     def free(self, worker: _Worker) -> None:
         """The worker has answered: the next request, or rest."""
@@ -235,18 +246,13 @@ class Pool:
         job, worker.job = worker.job, None
         if job is not None:
             if retry and job.tries < _TRIES:
+                job.since = self.loop.now
                 self._log.warning(f"auth-worker: {reason}, the request is given to another worker")
                 self._submit(job)
             else:
                 job.done(None, f"auth-worker: Aborted PASSV request: {reason}")
-        if self._queue and len(self._workers) < self._most:
-            replacement = self._connect()
-            if replacement is not None:
-                replacement.start(self._queue.popleft())
-            elif not self._workers:
-                waiting, self._queue = self._queue, deque()
-                for each in waiting:
-                    each.done(None, f"no auth-worker can be reached through {self._path}")
+        elif self._queue:
+            self._grow()
 
     def retire(self, worker: _Worker) -> None:
         """Unused for long; one always stays."""

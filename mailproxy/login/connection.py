@@ -5,7 +5,6 @@ worker when it is over.  Limits: OUT_MAX bytes that the client does not read, on
 """
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -37,12 +36,12 @@ class Connection:
     __slots__ = ("_backend", "_backend_fd", "_backend_mask", "_backend_out", "_client", "_connected", "_fd", "_loop",
                  "_mask", "_out", "_reading", "_sent", "_sent_backend", "session", "worker")
 
-    def __init__(self, worker: Worker, sock: socket.socket, setup: Setup, remote: tuple[str, int],
+    def __init__(self, worker: Worker, fd: int, setup: Setup, remote: tuple[str, int],
                  local: tuple[str, int], listener: str) -> None:
         self.worker = worker
         self._loop: Loop = worker.loop
-        self._client: Plain | Tls = Plain(sock)
-        self._fd = self._client.fd
+        self._client: Plain | Tls = Plain(fd)
+        self._fd = fd
         self._mask = IN
         self._out = b""
         self._sent = 0
@@ -159,7 +158,8 @@ class Connection:
 
     def _while_busy(self, mask: int) -> None:
         """A login is in progress and the client's bytes are left alone.  But one who is gone needs no backend."""
-        if mask & (HUP | ERR) or (mask & RDHUP and self._client.tls) or self._at_end():
+        client = self._client
+        if mask & (HUP | ERR) or (mask & RDHUP if isinstance(client, Tls) else client.at_end()):
             if self.session.state in (states.BACKEND, states.RETRY) or mask & (HUP | ERR):
                 self.session.client_gone()
                 return
@@ -168,17 +168,6 @@ class Connection:
             return
         self._mask = RDHUP
         self._loop.modify(self._fd, RDHUP)
-
-    def _at_end(self) -> bool:
-        """The stream has ended, and nothing is left to be read."""
-        if self._client.tls:
-            return False
-        try:
-            return self._client.sock.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
 
     # --- client TLS ------------------------------------------------------------------------------------------------
 
@@ -191,7 +180,7 @@ class Connection:
             return
         assert isinstance(self._client, Plain)
         try:
-            self._client = Tls(self._client.sock, context, server_side=True)
+            self._client = Tls(self._client, context, server_side=True)
         except Broken:
             self.session.tls_failed()
             return
@@ -245,28 +234,22 @@ class Connection:
         self._backend_out = b""
         self._sent_backend = 0
         try:
-            sock = connect.start(target.ip, target.port, source)
+            fd = connect.start(target.ip, target.port, source)
         except connect.ConnectFailed as error:
             if error.bind:
                 self.session.shared.log.error(f"bind({source}) failed: {error.text}")
             return error.text
-        self._backend = Plain(sock)
-        self._backend_fd = sock.fileno()
+        self._backend = Plain(fd)
+        self._backend_fd = fd
         self._backend_mask = OUT if target.tls else IN
         self._loop.register(self._backend_fd, self._backend_mask, self._on_backend)
         return ""
 
     def backend_connected(self) -> bool:
-        if self._backend is None:
-            return False
-        try:
-            self._backend.sock.getpeername()
-        except OSError:
-            return False
-        return True
+        return self._backend is not None and connect.connected(self._backend_fd)
 
     def backend_local(self) -> str:
-        return connect.local_name(self._backend.sock) if self._backend is not None else ""
+        return connect.local_name(self._backend_fd) if self._backend is not None else ""
 
     def _on_backend(self, mask: int) -> None:
         backend = self._backend
@@ -274,7 +257,7 @@ class Connection:
             return
         if not self._connected:
             if mask & (ERR | HUP):
-                error = connect.outcome(backend.sock)
+                error = connect.outcome(self._backend_fd)
                 if error:
                     self.session.backend_unreachable(error)
                     return
@@ -342,7 +325,7 @@ class Connection:
         context = contexts.any_cert if target.any_cert else contexts.verified
         assert isinstance(self._backend, Plain)
         try:
-            self._backend = Tls(self._backend.sock, context, server_side=False, name=target.host)
+            self._backend = Tls(self._backend, context, server_side=False, name=target.host)
         except Broken as error:
             self.session.backend_broken(str(error))
             return

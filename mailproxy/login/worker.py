@@ -10,7 +10,6 @@ import gc
 import os
 import random
 import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from mailproxy.login.authclient import AuthClient
 from mailproxy.login.connection import Connection, Proxied
 from mailproxy.login.setup import Setup, Sources, prepare
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop
+from mailproxy.net.transport import borrowed
 
 __all__ = ["main", "prepare"]
 
@@ -120,20 +120,13 @@ class Worker:
             self.log.error(f"accept() failed: {error.strerror}")
             self._pause_accepting()
             return
-        sock = socket.socket(_FAMILY[len(remote)], socket.SOCK_STREAM, 0, fd)
-        sock.setblocking(False)
-        local = listener.address
-        if local is None:
-            try:
-                local = sock.getsockname()[:2]
-            except OSError:
-                sock.close()
-                return
+        os.set_blocking(fd, False)
+        local = listener.address or _local_address(fd)
         self.served += 1
         setup = self.setup
         if setup.views is not None:
             setup = setup.views(local[0], remote[0])
-        connection = Connection(self, sock, setup, remote[:2], local, listener.name)
+        connection = Connection(self, fd, setup, remote[:2], local, listener.name)
         self._sessions[connection] = None
         if self._places() <= 0:
             self._stop_listening()
@@ -295,7 +288,9 @@ class Worker:
             session.cut("Process shutting down")
 
 
-_FAMILY = {2: socket.AF_INET, 4: socket.AF_INET6}
+def _local_address(fd: int) -> tuple[str, int]:
+    with borrowed(fd) as sock:
+        return sock.getsockname()[:2]  # type: ignore[no-any-return]
 
 
 def _acceptor(worker: Worker, listener: Listener) -> Callable[[int], None]:

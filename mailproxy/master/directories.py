@@ -1,6 +1,7 @@
 """The directories that the processes live in.
 
-In: the core settings.  Out: base_dir, base_dir/login, base_dir/token-login, base_dir/empty and state_dir with the right owners and modes.
+In: the core settings.  Out: base_dir with login, token-login and empty in it, and state_dir, with the right owners
+and modes.
 """
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Keeps the standard library's fork hooks out of our forks.
 
-Importing `threading` (and `logging`, which imports it) makes every fork run Python code in the child that writes to about
-140 pages which the child would otherwise share: measured, 0.3 ms of a fork's 1.0 ms, and half a megabyte for each process
-of a login service.  Those hooks repair locks that another thread held at the moment of the fork.  The master has one
-thread and forks between two turns of its loop, so there is nothing to repair.  Other hooks stay: `random` must be seeded
-anew in every child.
+Importing `threading` (and `logging`, which imports it) makes every fork run Python code in the child that writes to
+about 140 pages which the child would otherwise share: measured, 0.3 ms of a fork's 1.0 ms, and half a megabyte for each
+process of a login service.  Those hooks repair locks that another thread held at the moment of the fork.  The master
+has one thread and forks between two turns of its loop, so there is nothing to repair.  Other hooks stay: `random` must
+be seeded anew in every child.
 """
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def open_listeners(plans: list[Plan], conf: Any, sockets: Sockets) -> Opening:
 
 def rules_of(service: Any) -> Rules:
     """The numbers of a service as the policy wants them."""
-    limit = service.client_limit
+    limit = 1 if service.name == LOG else service.client_limit
     if service.service_count and (not limit or service.service_count < limit):
         limit = service.service_count
     idle_kill = 0.0 if service.idle_kill >= _NEVER else service.idle_kill

@@ -200,7 +200,9 @@ class Policy:
     def kill_all(self, number: int) -> int:
         """Send a signal to every process; returns how many."""
         for process in self.processes.values():
-            self._kill(process, number)
+            process.sent = number
+            process.last_kill = self._ports.now()
+            self._ports.signal(process.pid, number)
         return len(self.processes)
 
     # --- forking ----------------------------------------------------------------------------------------------------
@@ -394,8 +396,3 @@ class Policy:
                     due.append(now + idle_kill)
         if due:
             self._arm(min(due))
-
-    def _kill(self, process: Process, number: int) -> None:
-        process.sent = number
-        process.last_kill = self._ports.now()
-        self._ports.signal(process.pid, number)

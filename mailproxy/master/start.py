@@ -21,7 +21,7 @@ from mailproxy.log.format import Stamp, heads
 from mailproxy.log.pipe import ERROR, FATAL
 from mailproxy.log.sink import settings_of
 from mailproxy.master import directories, pidfile, roles, signals, spawn
-from mailproxy.master.generation import Load, check, open_listeners, rules_of
+from mailproxy.master.generation import Load, Plan, check, open_listeners, rules_of
 from mailproxy.master.listen import Sockets
 from mailproxy.master.run import Master
 
@@ -37,12 +37,12 @@ def version() -> str:
     return str(getattr(mailproxy, "__version__", "0"))
 
 
-def size_notes(conf: Any) -> list[str]:
-    """How many sessions the limits allow, before production finds out (each login service of an enabled protocol)."""
+def size_notes(plans: list[Plan]) -> list[str]:
+    """How many sessions the limits allow, before production finds out."""
     notes = []
-    for service in conf.services.values():
-        rules = rules_of(service)
-        if rules.kind == "login" and rules.service_count == 1 and service.protocol in roles.PROTOCOLS:
+    for plan in plans:
+        rules = rules_of(plan.service)
+        if rules.kind == "login" and rules.service_count == 1:
             notes.append(f"service({rules.name}): at most {rules.process_limit} sessions at the same time "
                          f"(service_count=1, process_limit={rules.process_limit})")
     return notes
@@ -109,7 +109,7 @@ def _start(path: str, load: Load, conf: Any, table: Mapping[str, str], pid_file:
     if not spawn.titles_available():
         notes.append("the library setproctitle is missing, process titles stay as they are "
                      "(package python3-setproctitle)")
-    master.begin(conf, plans, [start_line(conf), *size_notes(conf)], notes)
+    master.begin(conf, plans, [start_line(conf), *size_notes(plans)], notes)
     if tell >= 0:
         os.write(tell, b"+")
         os.close(tell)

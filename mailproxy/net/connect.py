@@ -8,6 +8,7 @@ import os
 import socket
 
 from mailproxy.errors import MailproxyError
+from mailproxy.net.transport import borrowed
 
 
 class ConnectFailed(MailproxyError):
@@ -24,8 +25,8 @@ _IP_BIND_ADDRESS_NO_PORT = 24       # Linux: choose the source port at connect t
 _CONNECTING = (0, 115)              # EINPROGRESS
 
 
-def start(ip: str, port: int, source: str | None) -> socket.socket:
-    """A non-blocking socket on its way to (ip, port).  Raises ConnectFailed."""
+def start(ip: str, port: int, source: str | None) -> int:
+    """A non-blocking descriptor on its way to (ip, port).  Raises ConnectFailed."""
     try:
         sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, _NONBLOCKING)
     except OSError as error:
@@ -42,19 +43,30 @@ def start(ip: str, port: int, source: str | None) -> socket.socket:
     if code not in _CONNECTING:
         sock.close()
         raise ConnectFailed(os.strerror(code))
-    return sock
+    return sock.detach()
 
 
-def outcome(sock: socket.socket) -> str:
+def outcome(fd: int) -> str:
     """Why a connecting socket failed; "" if it did not."""
-    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    with borrowed(fd) as sock:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return os.strerror(code) if code else ""
 
 
-def local_name(sock: socket.socket) -> str:
+def connected(fd: int) -> bool:
+    with borrowed(fd) as sock:
+        try:
+            sock.getpeername()
+        except OSError:
+            return False
+    return True
+
+
+def local_name(fd: int) -> str:
     """`IP:PORT` of our end; "" if it has none."""
-    try:
-        ip, port = sock.getsockname()[:2]
-    except OSError:
-        return ""
+    with borrowed(fd) as sock:
+        try:
+            ip, port = sock.getsockname()[:2]
+        except OSError:
+            return ""
     return f"{ip}:{port}"

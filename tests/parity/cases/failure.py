@@ -116,7 +116,7 @@ _BANNERS = (
 
 _DEATHS = (
     Scenario("dies-at-once", _STAYS, "close"),
-    Scenario("dies-resetting", _STAYS, "rst"),
+    Scenario("dies-resetting", _STAYS, "wait 0.1\nrst"),
     Scenario("dies-after-banner", _STAYS, f"> * OK [CAPABILITY {CAPABILITIES}] hi\nclose", log=False),
     Scenario("dies-after-login", _STAYS, GREET + "< ^L\nclose"),
     Scenario("dies-after-id-reply", _STAYS, GREET + "< ^L\n> I OK x\nclose"),

@@ -94,7 +94,7 @@ _NAMES = (
     _fails("field-mech-xoauth2-error", "proxy_mech=XOAUTH2", GREET + r"""
         < ^L
         > + $b64({"status":"401"})
-        < .
+        < ^
         >> I OK\r\nL NO [AUTHENTICATIONFAILED] token\r\n
     """, log=False),
     _preflight("field-mech-unknown", "Unsupported SASL mechanism FOO", f"{PROXIED} proxy_mech=FOO"),

@@ -11,8 +11,9 @@ from mailproxy.log.format import TYPES, heads
 
 
 @pytest.mark.parametrize(("kind", "priority", "text"), [
-    (0, syslog.LOG_DEBUG, "auth: Debug: x"), (1, syslog.LOG_INFO, "auth: x"), (2, syslog.LOG_WARNING, "auth: Warning: x"),
-    (3, syslog.LOG_ERR, "auth: Error: x"), (4, syslog.LOG_CRIT, "auth: Fatal: x"), (5, syslog.LOG_CRIT, "auth: Panic: x")])
+    (0, syslog.LOG_DEBUG, "auth: Debug: x"), (1, syslog.LOG_INFO, "auth: x"),
+    (2, syslog.LOG_WARNING, "auth: Warning: x"), (3, syslog.LOG_ERR, "auth: Error: x"),
+    (4, syslog.LOG_CRIT, "auth: Fatal: x"), (5, syslog.LOG_CRIT, "auth: Panic: x")])
 def test_priorities_and_texts(monkeypatch: pytest.MonkeyPatch, kind: int, priority: int, text: str) -> None:
     opened: list[tuple[object, ...]] = []
     sent: list[tuple[int, str]] = []
