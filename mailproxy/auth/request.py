@@ -24,10 +24,10 @@ class Request:
     """`user` is None until a name was accepted.  `login_user`: whom a master user wants to be, until the master
     password was right; `master_user`: who did that, afterwards."""
 
-    __slots__ = ("_args", "_parts", "delay_until", "done", "failed", "fields", "hidden", "id", "key", "login_user", "master_user",
-                 "mech", "noauthenticate", "nopassword", "original_user", "owner", "password", "plan", "result",
-                 "sasl", "saved", "seen_internal", "service", "stale", "state", "step", "success", "timer", "user",
-                 "userdb", "verified")
+    __slots__ = ("_args", "_parts", "delay_until", "done", "failed", "fields", "hidden", "id", "key",
+                 "login_user", "master_user", "mech", "noauthenticate", "nopassword", "original_user",
+                 "owner", "password", "plan", "result", "sasl", "saved", "seen_internal", "service", "stale",
+                 "state", "step", "success", "timer", "user", "userdb", "verified")
 
     def __init__(self, owner: Any, number: int, mech: str, parts: list[str], plan: Plan,
                  done: Callable[[Request], None]) -> None:

@@ -20,7 +20,8 @@ Check = Callable[[str], str | None]
 class Names:
     """`prepare` sets user, original_user and login_user of a request."""
 
-    __slots__ = ("_allowed", "_bytes", "_format", "_from_certificate", "_realm", "_separator", "_table", "_to_lower", "masters")
+    __slots__ = ("_allowed", "_bytes", "_format", "_from_certificate", "_realm", "_separator", "_table", "_to_lower",
+                 "masters")
 
     def __init__(self, view: Any, masters: bool) -> None:
         self._separator: str = view.auth_master_user_separator[:1]

@@ -251,7 +251,7 @@ class Pool:
                 self._submit(job)
             else:
                 job.done(None, f"auth-worker: Aborted PASSV request: {reason}")
-        elif self._queue:
+        if self._queue:
             self._grow()
 
     def retire(self, worker: _Worker) -> None:

@@ -80,5 +80,6 @@ def _play(conversation: Conversation, script: tuple[Step, ...]) -> None:
     with contextlib.suppress(Ended):
         for step in script:
             conversation.step(step)
-        conversation.eof()
+        if not script or script[-1].verb != "eof":
+            conversation.eof()
     conversation.finish()

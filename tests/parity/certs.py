@@ -66,8 +66,9 @@ class Certs:
         context.load_verify_locations(self.path / "ca.pem")
         context.verify_mode = ssl.CERT_OPTIONAL
 
-        def remember(_sock: ssl.SSLObject | ssl.SSLSocket, server_name: str, _context: ssl.SSLContext) -> None:
-            seen.append(f"sni={server_name}")
+        def remember(_sock: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _context: ssl.SSLContext) -> None:
+            if server_name and not server_name[0].isdigit():    # RFC 6066 forbids addresses; Dovecot sends them
+                seen.append(f"sni={server_name}")
 
         context.sni_callback = remember
         return context

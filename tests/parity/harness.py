@@ -190,8 +190,15 @@ def _result(scenario: Scenario, stage: _Stage, server: Server, played: _Played, 
     ports = {stage.backends[scenario.name].port: "port", stage.dead: "dead",
              int(server.names["imap"]): "imap", int(server.names["imaps"]): "imaps"}
     normaliser = Normaliser(scenario.name, ports, played.ports)
-    return Result(normaliser.lines(played.client), [normaliser.lines(lines) for lines in played.backend],
+    return Result(normaliser.lines(played.client), [_refusals(normaliser.lines(lines)) for lines in played.backend],
                   normaliser.log(log))
+
+
+def _refusals(lines: list[str]) -> list[str]:
+    """A proxy that dislikes a certificate says so within the handshake or hangs up behind it: both refuse."""
+    if len(lines) > 1 and lines[-2].startswith("-- TLS") and lines[-1].startswith("<EOF>"):
+        return [*lines[:-2], "-- TLS refused"]
+    return lines
 
 
 def wanted(scenario: Scenario, oracle: Result) -> tuple[list[str], list[str], list[str]]:

@@ -85,7 +85,8 @@ password_query = SELECT userid AS user, password, note, proxy, host \\
   FROM users WHERE userid = '%u' # comment
 """
 _DB = """CREATE TABLE users (userid TEXT, password TEXT, note TEXT, proxy TEXT, host TEXT);
-INSERT INTO users VALUES ('joe', 'pw', 'n1', NULL, NULL), ('ann', '{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=', '', 'y', '10.0.0.1'),
+INSERT INTO users VALUES ('joe', 'pw', 'n1', NULL, NULL),
+ ('ann', '{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=', '', 'y', '10.0.0.1'),
  ('o''brien', 'pw', 'q', NULL, NULL), ('twice', 'a', 'b', NULL, NULL), ('twice', 'a', 'b', NULL, NULL),
  ('null', NULL, 'x', NULL, NULL);
 """
@@ -126,7 +127,8 @@ CASES: dict[str, tuple[Scenario, list[Login]]] = {
     "noauthenticate": _chain(NA, B),
     "noauthenticate-last": _chain(NA),
     "skip-unauthenticated-first": _chain(replace(A, skip="unauthenticated"), B),
-    "defaults": _chain(replace(A, default_fields="fa:protected=def x=%u y=%{passdb:x}z", override_fields="o=%{passdb:fa} x:remove"), B),
+    "defaults": _chain(replace(A, default_fields="fa:protected=def x=%u y=%{passdb:x}z",
+                               override_fields="o=%{passdb:fa} x:remove"), B),
     "bad-override": _chain(replace(A, override_fields="x=%{nosuch}"), B),
     "bad-default": _chain(replace(A, default_fields="x=%z"), B),
     "internalfail-return": _chain(replace(A, default_fields="x=%z", result_internalfail="return-fail"), B),
@@ -172,7 +174,8 @@ CASES: dict[str, tuple[Scenario, list[Login]]] = {
     "no-master": (Scenario([B], {"auth_master_user_separator": "*"}, _MASTER_FILES), _MASTER_LOGINS),
     "master-vars": (Scenario([Passdb("passwd-file", "@DIR@/master", master=True, pass_=True,
                                      override_fields="m=%u,%{login_user},%{master_user},%{auth_user},%{orig_user}"),
-                              replace(B, override_fields="n=%u,%{login_user},%{master_user},%{auth_user},%{orig_user}")],
+                              replace(B, override_fields="n=%u,%{login_user},%{master_user},%{auth_user},"
+                                                         "%{orig_user}")],
                              {"auth_master_user_separator": "*"}, _MASTER_FILES), _MASTER_LOGINS),
     "variables": (Scenario([Passdb("static", "nopassword=y "
                                    "a=%u,%n,%d,%s,%l,%r,%m,%c,%a,%b,%k,%{session},%{real_rip},%{real_lip},"
@@ -194,6 +197,9 @@ OURS: dict[tuple[str, str, str, str], str] = {
     ("users", "login/login", "badip", "pw"): "FAIL\tuser=badip\tcode=temp_fail\thostip=zz",
     # from its second lookup on Dovecot calls a missing file a temporary failure
     ("missing-file", "login/login", "joe", "x"): "FAIL\tuser=joe",
+    # a wrong password shows no fields of the user, wherever it was compared
+    **{("sql-cached-worker", name, user, password): f"FAIL\tuser={user}"
+       for name in ("auth-client", "login/login") for user, password in (("joe", "bad"), ("ann", "x"))},
 }
 #: Cases whose logins must not overlap.
 SEQUENTIAL = frozenset(("sql-cached", "sql-cached-worker"))

@@ -110,7 +110,6 @@ _DESTINATION = (
     Scenario("field-proxy-no", LOGIN + NOOP, fields="proxy=no host=127.0.0.1 port=$port"),
     _ok("field-source-ip", "source_ip=127.0.0.9"),
     _ok("field-source-ip-empty", "source_ip="),
-    _ok("field-timeout-bad", "proxy_timeout=abc"),
     _ok("field-timeout-zero", "proxy_timeout=0"),
     _ok("field-not-trusted", backend=_NO_ID, extra="proxy_not_trusted=y"),
     _ok("field-not-trusted-empty", backend=_NO_ID, extra="proxy_not_trusted="),
@@ -232,7 +231,7 @@ _TLS = (
         B: * OK [CAPABILITY {_CAPS}] hi
         P: S STARTTLS
         B: S OK begin
-        -- TLS sni=127.0.0.1
+        -- TLS
         P: I ID ({ID_PARAMETERS} "x-forward-foo" "bar")
         P: L LOGIN "starttls-any-cert" "pw"
         B: L OK [CAPABILITY IMAP4rev1] in
@@ -286,9 +285,28 @@ _PORTS = (
     Scenario("port-with-ssl-behind", _FAILS, fields="proxy=y host=127.0.0.77 port=1 ssl=any-cert"),
     Scenario("port-with-ssl-before", _FAILS, fields="proxy=y host=127.0.0.77 ssl=any-cert port=1"),
 )
+_ELEMENTS = "method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, secured, session=<SESSION>"
+_BAD_TIMEOUT = Scenario("field-timeout-bad", _FAILS, extra="proxy_timeout=abc", differs="invalid `proxy_timeout`",
+                        expected_client=f"""
+        -- connect
+        S: * OK [CAPABILITY {CAPABILITIES.replace(" AUTH=PLAIN", "")} STARTTLS AUTH=PLAIN AUTH=LOGIN] Proxy ready.
+        C: a LOGIN field-timeout-bad pw
+        S: a NO [UNAVAILABLE] Account is temporarily unavailable.
+        C: n NOOP
+        S: n OK NOOP completed.
+        -- close
+    """, expected_backend="", expected_log=f"""
+        Error: proxy(field-timeout-bad): BUG: Auth service returned invalid proxy_timeout value 'abc': \
+Invalid time interval: abc: user=<field-timeout-bad>, {_ELEMENTS}
+        Info: Disconnected: Connection closed (internal failure, 1 successful auths): \
+user=<field-timeout-bad>, {_ELEMENTS}
+    """)
 _BAD_PORTS = tuple(
-    Scenario(f"port-{name}", _FAILS, fields=f"proxy=y host=127.0.0.77 port={value}")
-    for name, value in (("zero", "0"), ("too-large", "99999"), ("empty", ""), ("garbage", "imap")))
+    Scenario(f"port-{name}", _FAILS, fields=f"proxy=y host=127.0.0.77 port={value}", differs="invalid `port`",
+             expected_log=f"""
+        Error: proxy(port-{name}): Auth service returned invalid port number: {value}: user=<port-{name}>, {_ELEMENTS}
+        Info: Disconnected: Connection closed (internal failure, 1 successful auths): user=<port-{name}>, {_ELEMENTS}
+    """) for name, value in (("zero", "0"), ("too-large", "99999"), ("empty", ""), ("garbage", "imap")))
 
 _TLS_CONF = """
 ssl_ca = <$dir/tls/ca.pem
@@ -298,7 +316,7 @@ GROUPS = (
     Group("fields", (*_NAMES, *_DESTINATION, *_FORWARD, *_NOPIPELINING),
           "login_proxy_max_reconnects = 0", login="service_count = 1"),
     Group("tls", _TLS, _TLS_CONF + "login_proxy_max_reconnects = 0"),
-    Group("ports", (*_PORTS, *_BAD_PORTS), "login_proxy_max_reconnects = 0"),
+    Group("ports", (*_PORTS, *_BAD_PORTS, _BAD_TIMEOUT), "login_proxy_max_reconnects = 0"),
     Group("clientcert", (
         _ok("ssl-client-cert", "ssl=yes", _TLS_SERVES % "ip"),
         _ok("starttls-client-cert", "starttls=yes proxy_not_trusted=y", _starttls("ip")),

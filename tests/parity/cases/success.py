@@ -226,7 +226,7 @@ _ANSWERS = (
              _says("I OK", "* CAPABILITY IMAP4rev1 ASKED", "C OK done", "L OK [CAPABILITY IMAP4rev1 AFTER] Logged in")),
     Scenario("client-capability-unknown", _CLIENT_CAPABILITY, _bare("C OK done", "L OK Logged in")),
     Scenario("client-capability-refused", _CLIENT_CAPABILITY, _bare("C NO no", "L OK Logged in")),
-    # a CAPABILITY behind the client's own STARTTLS does not count, one before it does, and so does one over implicit TLS
+    # a CAPABILITY behind the client's STARTTLS does not count; one before it does, and so does one over implicit TLS
     Scenario("client-capability-imaps", "connect tls" + _CLIENT_CAPABILITY),
     Scenario("client-capability-before-starttls", "< ^\\* OK\n> c CAPABILITY\n< ^c\n" + _STARTTLS),
     Scenario("client-capability-after-starttls", "< ^\\* OK\n" + _STARTTLS.replace("> a", "> c CAPABILITY\n< ^c\n> a")),
