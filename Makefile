@@ -1,5 +1,5 @@
 # Every target says what it does in the comment behind its name; `make help` shows them.
-# More arguments: make test ARGS='tests/unit -k lexer'   make bench ARGS='--peers mailproxy,dovecot --work login'
+# More arguments: make test ARGS='tests/unit -k lexer'   make bench BENCH=compare.py ARGS='--peers mailproxy,dovecot'
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 NEED := ./packaging/debian-packages
 TEST_PACKAGES := curl dovecot-core dovecot-imapd dovecot-sqlite fetchmail groff-base isync openssl procps sqlite3
 BENCH_PACKAGES := dovecot-core dovecot-imapd dovecot-pop3d gcc haproxy libc6-dev libnginx-mod-mail libssl-dev perdition
-BENCH := $(firstword $(wildcard bench/compare.py ../shared/bench/compare.py))
+BENCH ?= ../shared/bench/compare.py
 ARGS ?=
 export PYTHON
 
@@ -40,7 +40,7 @@ test: $(VENV)/ready ## install what the tests need, run them all
 
 .PHONY: bench
 bench: $(VENV)/ready ## measure beside Dovecot, nginx, Perdition and HAProxy (as root)
-	@test -n "$(BENCH)" || { echo "bench/compare.py is missing" >&2; exit 1; }
+	@test -f "$(BENCH)" || { echo "there is no comparison script $(BENCH), name one: make bench BENCH=PATH" >&2; exit 1; }
 	@test "$$(id -u)" = 0 || { echo "bench counts CPU time with a control group: run it as root" >&2; exit 1; }
 	@$(NEED) $(BENCH_PACKAGES)
 	@$(BIN)/python $(BENCH) --project . $(ARGS)

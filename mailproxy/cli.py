@@ -15,7 +15,7 @@ from mailproxy.errors import EXIT_FATAL, EXIT_OK, ConfigInvalid, MailproxyError
 PATHS = ("/etc/mailproxy/mailproxy.conf", "/etc/dovecot/dovecot.conf")
 
 USAGE = """\
-usage: mailproxy [-F] [-c FILE] [-n] [-a] [--help] [--version] [check | reload | stop | COMMAND]
+usage: mailproxy [-F] [-c FILE] [-n | -a [-P]] [--help] [--version] [check | reload | stop | COMMAND]
 
   (no option)   start in the background; returns when all ports are bound
   -F            stay in the foreground
@@ -23,6 +23,7 @@ usage: mailproxy [-F] [-c FILE] [-n] [-a] [--help] [--version] [check | reload |
                 does not exist /etc/dovecot/dovecot.conf)
   -n            print the settings that differ from the defaults
   -a            print all settings
+  -P            with -n or -a: do not hide passwords and keys
   check         check everything that a start would check, without starting
   reload, stop  what mpadm reload and mpadm stop do; any other COMMAND is given to mpadm, too
 """
@@ -40,7 +41,7 @@ def load(path: str) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
-    path, mode, foreground = "", "", False
+    path, mode, foreground, secrets = "", "", False, False
     rest = iter(arguments)
     for word in rest:
         if word == "-F":
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _usage("Option -c needs a file name")
         elif word in ("-n", "-a"):
             mode = word
+        elif word == "-P":
+            secrets = True
         elif word in ("--help", "-h"):
             sys.stdout.write(USAGE)
             return EXIT_OK
@@ -59,20 +62,25 @@ def main(argv: list[str] | None = None) -> int:
             return EXIT_OK
         elif word.startswith("-"):
             return _usage(f"Unknown argument: {word}")
-        elif word == "check":
+        elif word in ("check", "reload", "stop"):
             mode = word
         else:
             return _admin(path, [word, *rest])
-    return _act(path or default_path(), mode, foreground=foreground)
+    if secrets and mode not in ("-n", "-a"):
+        return _usage("Option -P goes with -n or -a")
+    if mode in ("reload", "stop"):
+        return _admin(path, [mode])
+    return _act(path or default_path(), mode, foreground=foreground, secrets=secrets)
 
 
-def _act(path: str, mode: str, *, foreground: bool) -> int:
+def _act(path: str, mode: str, *, foreground: bool, secrets: bool) -> int:
     try:
         if mode == "check":
             return check(path)
         if mode:
             conf = load(path)
-            importlib.import_module("mailproxy.config.dump").dump(conf, sys.stdout, changed_only=mode == "-n")
+            importlib.import_module("mailproxy.config.dump").dump(conf, sys.stdout, changed_only=mode == "-n",
+                                                                  show_secrets=secrets)
             return EXIT_OK
     except ConfigInvalid as failure:
         return report(failure)

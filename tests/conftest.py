@@ -82,11 +82,12 @@ def no_leaks() -> Iterator[None]:
 @pytest.fixture
 def mailproxy_server(no_leaks: None) -> Iterator[Callable[..., servers.Server]]:
     """Start `master.py -F` on a configuration text: mailproxy_server(text, "imap", "imaps") waits for the ports that
-    stand as @imap@ and @imaps@ in it.  The test fails if the server leaves a process or a traceback behind."""
+    stand as @imap@ and @imaps@ in it; `user` is who starts it.  The test fails if the server leaves a process or a
+    traceback behind."""
     running: list[servers.Server] = []
 
-    def start(text: str, *ports: str) -> servers.Server:
-        server = servers.mailproxy(text, _make_short_dir())
+    def start(text: str, *ports: str, user: str = "") -> servers.Server:
+        server = servers.mailproxy(text, _make_short_dir(), user)
         running.append(server)
         server.wait(*ports)
         return server

@@ -6,6 +6,7 @@ stopped by its pid; when it ends, no process of it may be left and its log may h
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -28,10 +29,17 @@ _BROKEN = re.compile(r"Traceback|Panic:|Segmentation fault|most recent call last
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody uses now, outside of the range from which the kernel serves outgoing connections: tests
+    that make thousands of them would soon hit a port between this call and the server's bind."""
+    while True:
+        port = random.randrange(12000, 32000)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((HOST, port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10.0, what: str = "the condition") -> None:
@@ -131,20 +139,27 @@ def dovecot(text: str, directory: Path) -> Server:
     return Server([program], text, directory)
 
 
-def mailproxy(text: str, directory: Path) -> Server:
-    """The checkout's mailproxy; MAILPROXY_TEST_SERVER=/usr/sbin/dovecot checks the tests themselves."""
+def mailproxy(text: str, directory: Path, user: str = "") -> Server:
+    """The checkout's mailproxy, started by `user`, to whom the directory is given.
+    MAILPROXY_TEST_SERVER=/usr/sbin/dovecot checks the tests themselves."""
     other = os.environ.get("MAILPROXY_TEST_SERVER")
-    return Server([other] if other else [sys.executable, str(PROJECT / "master.py")], text, directory)
+    drop = ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups"] if user else []
+    if user:
+        shutil.chown(directory, user)
+    return Server([*drop, *([other] if other else [sys.executable, str(PROJECT / "master.py")])], text, directory)
 
 
-#: A Dovecot IMAP server with mail of its own; every user of USERS has the same password.
-PASSWORD = "secret"
-BACKEND = """
+#: How each configuration text begins: a directory of its own, this machine only.
+HEAD = """
 base_dir = @dir@/run
 state_dir = @dir@/state
 protocols = imap
 listen = 127.0.0.1
 log_path = @dir@/log
+"""
+#: A Dovecot IMAP server with mail of its own; every user has the same password.
+PASSWORD = "secret"
+BACKEND = HEAD + """
 ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import base64
 import os
-import socket
 from typing import TextIO
 
+from mailproxy.admin.sockets import connect
 from mailproxy.errors import MailproxyError
 from mailproxy.ipc import authwire
 
@@ -23,17 +23,10 @@ class _Conversation:
     """Lines over an auth socket."""
 
     def __init__(self, base_dir: str, name: str) -> None:
-        path = os.path.join(base_dir, name)
         self._lines = authwire.Lines()
         self._ready: list[str] = []
         self._name = name
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(_TIMEOUT)
-        try:
-            self.socket.connect(path)
-        except OSError as failure:
-            self.socket.close()
-            raise MailproxyError(f"connect({path}) failed: {failure.strerror}") from None
+        self.socket = connect(os.path.join(base_dir, name), _TIMEOUT)
 
     def send(self, *lines: str) -> None:
         try:

@@ -147,7 +147,7 @@ def _pw(context: Context, words: list[str]) -> int:
             raise MailproxyError("reverse password verification check failed: Password mismatch")
         sys.stdout.write(f"{options['-t']} (verified)\n")
     else:
-        sys.stdout.write(schemes.generate(options["-s"] or "CRYPT", password, options["-u"]) + "\n")
+        sys.stdout.write(schemes.generate(options["-s"] or "CRYPT", password, user=options["-u"]) + "\n")
     return EXIT_OK
 
 
@@ -242,7 +242,7 @@ def _run(command: Command, name: str, context: Context, words: list[str]) -> int
     try:
         return command.run(context, words)
     except Usage:
-        sys.stderr.write(f"mpadm {name} {command.arguments}\n")
+        sys.stderr.write(f"usage: mpadm {name} {command.arguments}".rstrip() + "\n")
         return EXIT_USAGE
     except ConfigInvalid as failure:
         cli.report(failure)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 
+from mailproxy.admin.sockets import connect
 from mailproxy.errors import MailproxyError
 from mailproxy.master import pidfile
 
@@ -60,14 +60,11 @@ class Control:
 
     def __init__(self, base_dir: str) -> None:
         path = os.path.join(base_dir, "master")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(_TIMEOUT)
         try:
-            self._socket.connect(path)
-        except OSError as failure:
-            self._socket.close()
+            self._socket = connect(path, _TIMEOUT)
+        except MailproxyError:
             pid_of(base_dir)            # NotRunning tells more
-            raise MailproxyError(f"connect({path}) failed: {failure.strerror}") from None
+            raise
         self._file = self._socket.makefile("rb")
         self._socket.sendall(_HELLO)
         if not self._line().startswith("VERSION\tmaster-server\t1\t"):

@@ -13,11 +13,14 @@ TICK = 0.5
 #: Waiting refusals; beyond, the oldest are answered early rather than memory growing without end.
 MAX_WAITING = 100_000
 
+Shuffle = Callable[[list[Callable[[], None]]], None]
+_shuffle: Shuffle = random.SystemRandom().shuffle
+
 
 class FailureQueue:
     __slots__ = ("_loop", "_shuffle", "_ticking", "_waiting")
 
-    def __init__(self, loop: Loop, shuffle: Callable[[list[Callable[[], None]]], None] = random.shuffle) -> None:
+    def __init__(self, loop: Loop, shuffle: Shuffle = _shuffle) -> None:
         self._loop = loop
         self._shuffle = shuffle
         self._waiting: list[tuple[float, Callable[[], None]]] = []

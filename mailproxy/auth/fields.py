@@ -192,7 +192,7 @@ def _set_delay_until(request: Request, value: str, journal: Journal, name: str) 
             journal.error(name, request, f"Invalid delay_until randomness number '{spread}'")
             request.failed = True
             return
-        when += random.randrange(int(spread[:9]))
+        when += random.SystemRandom().randrange(int(spread[:9]))
     now = time.time()
     if when - now > MAX_DELAY:
         journal.error(name, request, f"delay_until timestamp {value} is too much in the future, failing")

@@ -27,7 +27,7 @@ class Journal:
         self.verbose: bool = view.auth_verbose or self.debug
         form, _, size = view.auth_verbose_passwords.partition(":")
         self._form = {"yes": "plain", "no": ""}.get(form, form)
-        self._truncate = int(size) if size.isdigit() else 0
+        self._truncate = int(size) if size.isdecimal() else 0
 
     def info(self, name: str, request: Request, text: str) -> None:
         """For outcomes: only with auth_verbose (or the database's own)."""

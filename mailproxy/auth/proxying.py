@@ -43,8 +43,8 @@ class Proxying:
             done(request)
             return
         hostip = fields.get("hostip")
-        if self._address(host) and not hostip:
-            self._decide(request, (host,))
+        if self._address(host) and not (hostip and self._address(hostip)):
+            self._decide(request, (host,))      # a hostip that is no address is the login process' to refuse
         elif hostip:
             if not self._address(hostip):
                 self._journal.error(self._name(request), request, f"Invalid hostip in passdb: {hostip}")

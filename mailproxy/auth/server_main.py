@@ -18,11 +18,11 @@ from mailproxy.auth.journal import Journal
 from mailproxy.auth.passdb.passwd_file import PasswdFile
 from mailproxy.auth.server import Server
 from mailproxy.auth.setup import Setup, build
-from mailproxy.auth.signals import Signals
 from mailproxy.auth.workers import Pool
 from mailproxy.ipc.contract import Child
 from mailproxy.log.pipe import Log
 from mailproxy.net.loop import ERR, HUP, Loop
+from mailproxy.net.signals import Signals
 
 
 def prepare(conf: Any, service: Any) -> Setup:
@@ -70,8 +70,6 @@ def main(child: Child, prepared: Setup) -> int:
 
 def _watch(child: Child, loop: Loop, server: Server, cache: Cache | None) -> None:
     """Signals and the master's life line."""
-    signals = Signals(loop)
-
     def retire() -> None:
         if child.dead_fd >= 0:
             loop.unregister(child.dead_fd)
@@ -86,10 +84,7 @@ def _watch(child: Child, loop: Loop, server: Server, cache: Cache | None) -> Non
         for line in cache.statistics() if cache is not None else ():
             server.log.info(line)
 
-    signals.on(signal.SIGTERM, loop.stop)
-    signals.on(signal.SIGQUIT, retire)
-    signals.on(signal.SIGINT, lambda: loop.stop() if server.idle else None)
-    signals.on(signal.SIGHUP, flush)
-    signals.on(signal.SIGUSR2, statistics)
+    Signals(loop, {signal.SIGTERM: loop.stop, signal.SIGQUIT: retire, signal.SIGHUP: flush,
+                   signal.SIGINT: lambda: loop.stop() if server.idle else None, signal.SIGUSR2: statistics})
     if child.dead_fd >= 0:
         loop.register(child.dead_fd, ERR | HUP, lambda _mask: retire())

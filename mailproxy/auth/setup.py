@@ -64,6 +64,6 @@ def _setting_problems(view: Any) -> list[Problem]:
     if len(view.auth_username_translation) % 2:
         texts.append("auth_username_translation: the number of characters must be even")
     form, _, size = view.auth_verbose_passwords.partition(":")
-    if form not in ("no", "yes", "plain", "sha1") or (size and not size.isdigit()):
+    if form not in ("no", "yes", "plain", "sha1") or (size and not size.isdecimal()):
         texts.append(f"auth_verbose_passwords: Invalid value '{view.auth_verbose_passwords}'")
     return [Problem("", 0, text) for text in texts]

@@ -15,12 +15,12 @@ from mailproxy.auth.passdb.driver import failure
 from mailproxy.auth.schemes import SchemeError, verify
 from mailproxy.auth.sections import Section
 from mailproxy.auth.setup import Setup, build
-from mailproxy.auth.signals import Signals
 from mailproxy.errors import DriverMissing, ProtocolError
 from mailproxy.ipc.authwire import Lines, encode, escape, unescape
 from mailproxy.ipc.contract import Child, Listener
 from mailproxy.log.pipe import Log
 from mailproxy.net.loop import ERR, HUP, IN, Loop, quiet_close
+from mailproxy.net.signals import Signals
 
 _READ = 65536
 #: A peer that does not take one answer within this many seconds is gone.
@@ -165,7 +165,7 @@ class _Worker:
         raise ProtocolError(f"sent unknown command: {command[:50]}")
 
     def _look_up(self, number: str, fields: list[str]) -> str:
-        section = self._sections.get(int(fields[0]) if fields[0].isdigit() else 0)
+        section = self._sections.get(int(fields[0]) if fields[0].isdecimal() else 0)
         values = _Values(workerwire.pairs(fields[3:]))
         if section is None:
             return workerwire.answer_line(number, failure(f"no passdb {fields[0]}"))
@@ -192,13 +192,11 @@ def _compare(stored: str, plain: str, user: str) -> tuple[bool | None, str]:
 def main(child: Child, prepared: Setup) -> int:
     log = Log(child.log_fd, debug=prepared.debug)
     loop = Loop()
-    signals = Signals(loop)
     for section in prepared.sections:
         section.driver.open()
     worker = _Worker(child, prepared, log, loop)
-    signals.on(signal.SIGTERM, loop.stop)
-    signals.on(signal.SIGQUIT, worker.retire)
-    signals.on(signal.SIGINT, lambda: loop.stop() if worker.idle else None)
+    Signals(loop, {signal.SIGTERM: loop.stop, signal.SIGQUIT: worker.retire,
+                   signal.SIGINT: lambda: loop.stop() if worker.idle else None})
     if child.dead_fd >= 0:
         loop.register(child.dead_fd, ERR | HUP, lambda _mask: _retire(loop, worker, child))
     gc.freeze()

@@ -16,6 +16,7 @@ from mailproxy.config.schema.core import CoreSettings
 from mailproxy.config.schema.sections import Passdb
 from mailproxy.config.services import Section, Service, resolve, sections
 from mailproxy.config.tree import Node, Scope
+from mailproxy.config.unbuilt import warn_unbuilt
 from mailproxy.config.view import View, value_of
 from mailproxy.errors import ConfigInvalid, Problem
 
@@ -27,11 +28,13 @@ class Config:
     """The settings of one run."""
 
     __slots__ = ("_databases", "_exact", "_odd", "_plain", "_scopes", "_suffix", "_top", "_views", "local_names",
-                 "path", "protocols", "services", "uses_address_filters", "warnings")
+                 "path", "protocols", "services", "unbuilt", "uses_address_filters", "warnings")
 
     def __init__(self, path: str, top: Scope, scopes: Iterable[Scope]) -> None:
         self.path = path
         self.warnings: tuple[str, ...] = ()
+        #: Warnings about what is written and has no effect yet.
+        self.unbuilt: tuple[str, ...] = ()
         self.services: dict[str, Service] = {}
         self._top = top
         in_order = list(scopes)
@@ -77,6 +80,11 @@ class Config:
         """Is the setting written in the files, outside all filters?"""
         return name in self._top.node.settings
 
+    def service_written(self, name: str) -> bool:
+        """Does a `service` section of this name in the files set anything?  Empty ones are examples."""
+        node = self._top.node.children.get("service", {}).get(name)
+        return node is not None and _sets(node)
+
     def view(self, protocol: str = "", local: Address | None = None, remote: Address | None = None,
              local_name: str = "") -> View:
         """The settings for connections of this kind.  `local` and `remote` are ipaddress objects."""
@@ -118,6 +126,11 @@ class Config:
         return chain
 
 
+def _sets(node: Node) -> bool:
+    return any(name != node.type.title for name in node.settings) or any(
+        _sets(child) for children in node.children.values() for child in children.values())
+
+
 def _by_strength(scope: Scope) -> tuple[Any, ...]:
     named, local, remote, protocol = scope.filter.strength
     return (not named, -local, -remote, not protocol, scope.order)
@@ -153,6 +166,7 @@ def load(path: str) -> Config:
     if problems:
         raise ConfigInvalid(problems)
     conf.warnings = tuple(warnings)
+    conf.unbuilt = tuple(warn_unbuilt((conf.top, *scopes), conf.services.values()))
     return conf
 
 

@@ -137,7 +137,7 @@ def translate(key: str, value: str, protocol: str) -> Translation | None:
     if key == "protocols":
         return _protocols(value)
     if key == "auth_cache_size":
-        if value.isdigit() and len(value) < 5 and 0 < int(value) < 1024:
+        if value.isdecimal() and len(value) < 5 and 0 < int(value) < 1024:
             text = f"auth_cache_size value no longer defaults to megabytes. Use {value}M"
             return Translation((text,), (Assignment(key, value + "M"),))
         return None

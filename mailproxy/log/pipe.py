@@ -18,11 +18,8 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 _CONTROL[9] = "\\t"
 _CONTROL[10] = "\\n"
 _CONTROL[13] = "\\r"
-
-
-def sanitise(text: str) -> str:
-    """One event is one line: control characters become visible escapes."""
-    return text if text.isprintable() else text.translate(_CONTROL)
+# what some terminals and programs take for a control sequence or the end of a line
+_CONTROL.update((code, f"\\u{code:04x}") for code in (*range(0x80, 0xa0), 0x2028, 0x2029))
 
 
 class Log:
@@ -44,20 +41,22 @@ class Log:
 
     def write(self, kind: int, text: str) -> None:
         """Queue or write one event; `text` may hold anything."""
-        text = sanitise(text)
-        head = self._heads[kind]
+        if not text.isprintable():
+            text = text.translate(_CONTROL)
         data = text.encode("utf-8", "backslashreplace")
         if len(data) > MAX_TEXT:
             for start in range(0, len(data), MAX_TEXT):
-                self._put(head + data[start:start + MAX_TEXT] + b"\n")
+                self._put(self._heads[kind] + data[start:start + MAX_TEXT] + b"\n")
         else:
-            self._put(head + data + b"\n")
+            self._put(self._heads[kind] + data + b"\n")
 
     def _put(self, line: bytes) -> None:
-        if self._size + len(line) > _FLUSH_AT:
+        size = self._size + len(line)
+        if size > _FLUSH_AT:
             self.flush()
+            size = len(line)
         self._pending.append(line)
-        self._size += len(line)
+        self._size = size
         if not self._buffered:
             self.flush()
 

@@ -34,6 +34,8 @@ _ERROR, _FATAL = 3, 4
 _CHILD_FRAME = 8
 _DEFAULT_FATAL = b" returned error 89 "
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+#: The control characters of lines that are framed, neither fatal nor odd.
+_FRAMED = re.compile(rb"\x01[\x01-\x04](?:\n\x01[\x01-\x04])*")
 #: What is left of a chunk without these is its control characters.
 _HARMLESS = bytes(code for code in range(256) if code >= 32 and code != 127)
 
@@ -112,14 +114,15 @@ class Writer:
         if len(pipe.rest) > _MAX_LINE:
             lines.append(pipe.rest)
             pipe.rest = b""
-        # a framed line has three control characters: two of the header and its LF
-        clean = len((b"\n".join(lines)).translate(None, _HARMLESS)) <= 3 * len(lines) - 1
+        # nothing of them is a control character but the headers and line ends: nothing is to be escaped
+        clean = _FRAMED.fullmatch((b"\n".join(lines)).translate(None, _HARMLESS)) is not None
         special: list[bytes] = []
         stamp, sinks, line_heads = self.stamp, self._sinks, pipe.heads
         for line in lines:
-            if clean and line[:1] == b"\x01" and 1 < line[1] <= 4:      # neither fatal nor odd: nearly every line
+            # neither fatal nor odd: nearly every line
+            if clean and line[:1] == b"\x01" and b"\x01" < line[1:2] <= b"\x04":
                 kind = line[1] - 1
-                sinks[kind].put(kind, stamp, line_heads[kind], line[line.find(b" ") + 1:])
+                sinks[kind].put(kind, stamp, line_heads[kind], line[line.find(b" ") + 1 or 2:])
             elif line:
                 self._slow(pipe, line, special)
         return special

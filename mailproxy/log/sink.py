@@ -18,8 +18,8 @@ from mailproxy.log.format import TYPES
 _INFO = 1
 #: What syslog records of this type go without (as Dovecot's do; log analysers expect it).
 _INFO_WORD = b"Info: "
-#: A disk that is full, over quota or failing may recover.
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN})
+#: A disk that is full, over quota or failing may recover; a file at its size limit is replaced by log rotation.
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN})
 _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 

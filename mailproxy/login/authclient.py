@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from mailproxy.errors import ProtocolError
-from mailproxy.ipc.authwire import MAJOR, MINOR, Lines, encode, unescape
+from mailproxy.ipc.authwire import MAJOR, MAX_LINE, MINOR, Lines, encode, unescape
 from mailproxy.log.pipe import Log
 from mailproxy.login.ports import Asker
 from mailproxy.net.loop import IN, OUT, Loop, Timer, quiet_close
@@ -26,6 +26,10 @@ HANDSHAKE = 30.0
 _READ = 65536
 #: Requests that wait for the connection; a client beyond that gets a temporary failure.
 QUEUE_MAX = 1024
+#: Unwritten bytes (of a server that has stopped reading) beyond which a client gets a temporary failure at once.
+WRITING_MAX = 1 << 20
+#: Digits of a request's id.
+_ID_DIGITS = 10
 
 DOWN, GREETING, READY = range(3)
 
@@ -33,10 +37,12 @@ DOWN, GREETING, READY = range(3)
 class AuthClient:
     """`on_ready` is called whenever the mechanisms are known (again)."""
 
-    __slots__ = ("_fd", "_lines", "_log", "_loop", "_mechanisms", "_next", "_out", "_pending", "_queued", "_sock",
+    __slots__ = ("_address", "_fd", "_lines", "_log", "_loop", "_mechanisms", "_next", "_out", "_pending", "_queued",
+                 "_sock",
                  "_state", "_timer", "_writing", "mechanisms", "on_ready")
 
-    def __init__(self, loop: Loop, log: Log, on_ready: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, log: Log, on_ready: Callable[[], None], address: str = SOCKET) -> None:
+        self._address = address
         self._loop = loop
         self._log = log
         self.on_ready = on_ready
@@ -75,14 +81,23 @@ class AuthClient:
         if initial is not None:
             line += "\tresp=" + (initial.decode("ascii") or "=")
         self._pending[request] = session
-        if self._state == READY:
+        if len(line) > MAX_LINE // 4 and len(encode(line)) > MAX_LINE:      # would cost all sessions the connection
+            self._refuse(request)
+        elif self._state == READY and len(self._writing) < WRITING_MAX:
             self._out.append(line)
-        elif len(self._queued) < QUEUE_MAX:
+        elif self._state != READY and len(self._queued) < QUEUE_MAX:
             self._queued[request] = line
         else:
-            del self._pending[request]
-            self._loop.call_later(0, session.auth_lost)
+            self._refuse(request)
         return request
+
+    def _refuse(self, request: int) -> None:
+        """It cannot be asked now: a temporary failure, a batch later, unless it is cancelled before."""
+        def lost() -> None:
+            session = self._pending.pop(request, None)
+            if session is not None:
+                session.auth_lost()
+        self._loop.call_later(0, lost)
 
     def answer(self, request: int, data: bytes) -> None:
         if request in self._pending:
@@ -121,13 +136,18 @@ class AuthClient:
 
     def _connect(self) -> None:
         self._timer = None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            sock.connect(SOCKET)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:            # out of descriptors
+            self._log.error(f"auth: socket() failed: {error.strerror}")
+            self._timer = self._loop.call_later(RETRY, self._connect)
+            return
+        try:
+            sock.connect(self._address)
         except OSError as error:            # EAGAIN: its backlog is full
             sock.close()
             if not isinstance(error, (BlockingIOError, ConnectionRefusedError, FileNotFoundError)):
-                self._log.error(f"auth: connect({SOCKET}) failed: {error.strerror}")
+                self._log.error(f"auth: connect({self._address}) failed: {error.strerror}")
             self._timer = self._loop.call_later(RETRY, self._connect)
             return
         self._sock = sock
@@ -210,7 +230,7 @@ class AuthClient:
             self._handshake(words)
             return
         kind = words[0]
-        if len(words) < 2 or not words[1].isdecimal():
+        if len(words) < 2 or len(words[1]) > _ID_DIGITS or not words[1].isdecimal():
             raise ProtocolError(f"sent broken {kind[:20]} line")
         session = self._pending.get(int(words[1]))
         if session is None:
@@ -218,6 +238,8 @@ class AuthClient:
         if kind == "CONT":
             session.auth_continue(words[2].encode("ascii", "replace") if len(words) > 2 else b"")
             return
+        if kind not in ("OK", "FAIL"):      # the session stays pending, so that it hears of the loss
+            raise ProtocolError(f"sent unknown reply {kind[:20]}")
         del self._pending[int(words[1])]
         fields: dict[str, str] = {}
         for word in words[2:]:
@@ -226,10 +248,8 @@ class AuthClient:
                 fields[key] = unescape(value) if "\x01" in value else value
         if kind == "OK":
             session.auth_ok(fields)
-        elif kind == "FAIL":
-            session.auth_failed(fields)
         else:
-            raise ProtocolError(f"sent unknown reply {kind[:20]}")
+            session.auth_failed(fields)
 
     def _handshake(self, words: list[str]) -> None:
         if words[0] == "VERSION":

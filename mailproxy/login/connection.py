@@ -5,19 +5,22 @@ worker when it is over.  Limits: OUT_MAX bytes that the client does not read, on
 """
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mailproxy.login import logline
 from mailproxy.login import session as states
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup
 from mailproxy.login.target import Target
 from mailproxy.net import connect
 from mailproxy.net.loop import ERR, HUP, IN, OUT, RDHUP, Loop, Timer
-from mailproxy.net.tls import server_name
-from mailproxy.net.transport import Broken, Plain, Tls
-from mailproxy.relay.relay import CLIENT, Relay
+from mailproxy.net.tls import server_name, subject_name
+from mailproxy.net.transport import Broken, Plain, Tls, ended_rudely
+from mailproxy.relay.relay import BACKEND, CLIENT, Relay
 
 if TYPE_CHECKING:
     from mailproxy.login.worker import Worker
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 READ = 4096
 #: Bytes that wait for a client who does not read; more, and it is disconnected.
 OUT_MAX = 4096
+_RESET = os.strerror(errno.ECONNRESET)
 #: Bytes for a backend that does not read: our commands are shorter unless a password is huge.
 BACKEND_OUT_MAX = 32768
 
@@ -145,15 +149,19 @@ class Connection:
                     return
                 if not data:
                     self._reading = False
+                    if isinstance(client, Tls) and client.failure:
+                        session.tls_end = f": {client.failure}"
                     session.client_gone()
                     return
                 if not session.client_data(data):
                     self._reading = False
                     return
-                if not client.tls:
-                    return
+                if not isinstance(client, Tls) or not client.pending():
+                    return              # others get their turn before the kernel is asked again
         except Broken as error:
             self._reading = False
+            if isinstance(client, Tls):
+                session.tls_end = f": {error}"
             session.client_gone(str(error))
 
     def _while_busy(self, mask: int) -> None:
@@ -175,10 +183,12 @@ class Connection:
         """Handshake as the server; `ready` is called when it is done (None: STARTTLS)."""
         context = self.session.shared.contexts.server
         self._reading = False
-        if context is None:
+        if context is None or self._out:    # clear text that the client has not taken must not go through TLS
             self.session.tls_failed()
             return
         assert isinstance(self._client, Plain)
+        if ready is None:
+            self._sent = 0              # logs count what goes through TLS
         try:
             self._client = Tls(self._client, context, server_side=True)
         except Broken:
@@ -194,8 +204,8 @@ class Connection:
         try:
             finished = client.handshake()
         except (Broken, ssl.SSLError) as error:
-            text = f"SSL_accept() failed: {getattr(error, 'reason', None) or error}"
-            self.session.tls_error = text
+            text = _handshake_words(error)
+            self.session.tls_error = text or "Connection closed"
             self.session.client_gone(text)
             return
         if not finished:
@@ -203,6 +213,9 @@ class Connection:
             return
         self._loop.swap(self._fd, self._on_client)
         self.session.local_name = server_name(client.sock)
+        policy = self.session.shared.policy
+        if policy.wants_cert:           # now: a stream that has ended rudely tells no more
+            self.session.cert_name = subject_name(client.sock, policy.cert_field)
         done()
 
     def cipher(self) -> str:
@@ -258,6 +271,9 @@ class Connection:
         if not self._connected:
             if mask & (ERR | HUP):
                 error = connect.outcome(self._backend_fd)
+                if error == _RESET:         # a connection that is only being made is refused, not reset
+                    self.session.backend_gone(f"read(size={READ}) failed: {error}")
+                    return
                 if error:
                     self.session.backend_unreachable(error)
                     return
@@ -279,8 +295,9 @@ class Connection:
                     session.backend_gone("")
                     return
                 session.backend_data(data)
-                if not backend.tls or session.state != states.BACKEND or self._backend is not backend:
-                    return
+                if session.state != states.BACKEND or self._backend is not backend \
+                        or not isinstance(backend, Tls) or not backend.pending():
+                    return              # others get their turn before the kernel is asked again
         except Broken as error:
             session.backend_gone(str(error))
 
@@ -376,7 +393,8 @@ class Connection:
         """The login is done: from now on only bytes.  The session and this object end here."""
         backend = self._backend
         assert backend is not None
-        proxied = Proxied(self.worker, self.session.shared, label, elements, self.session.real_rip)
+        kind = ProxiedTls if self._client.tls else Proxied
+        proxied = kind(self.worker, self.session.shared, label, elements, self.session.real_rip)
         proxied.relay = relay = Relay(self._loop, self._client, backend, proxied.done)
         self.worker.proxying(self, proxied)
         relay.start(to_client=self._out + to_client, to_backend=self._backend_out + to_backend,
@@ -405,20 +423,48 @@ class Proxied:
         who = "client" if side == CLIENT else "server"
         text = f"{self.label}Disconnected by {who}" + (f": {reason}" if reason else "")
         idle = int(self.worker.loop.now - relay.last)
-        self._log(f"{text} ({idle}s idle, in={sent_in}, out={sent_out})")
+        self._log(f"{text} ({idle}s idle, in={sent_in}, out={sent_out})", side)
         self._end()
 
     def cut(self, reason: str) -> None:
         """We end it ourselves."""
-        self._log(f"{self.label}Disconnected by proxy: {reason}")
+        self._log(f"{self.label}Disconnected by proxy: {reason}", BACKEND)
         self._end()
 
-    def _log(self, text: str) -> None:
+    def _log(self, text: str, side: int) -> None:
         self.setup.log.info(self.setup.format.line(text, self.elements))
 
     def _end(self) -> None:
         self.relay.stop()
         self.worker.ended(self)
+
+
+class ProxiedTls(Proxied):
+    """With TLS towards the client, whose end the last line tells of."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
+        self.place = elements.find(logline.TLS_END)     # ASCII text takes half the memory without the mark
+        super().__init__(worker, setup, label, elements.replace(logline.TLS_END, ""), rip)
+
+    def _log(self, text: str, side: int) -> None:
+        why = self.relay.client_failure()
+        if side == CLIENT and why and self.place >= 0:
+            self.elements = f"{self.elements[:self.place]}: {why}{self.elements[self.place:]}"
+        super()._log(text, side)
+
+
+def _handshake_words(error: Exception) -> str:
+    """Why a client's handshake failed; "" if it just went."""
+    cause = error.__cause__
+    if ended_rudely(cause):
+        return ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"Received invalid SSL certificate: {error.verify_message}"
+    if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+        return f"read(size={READ}) failed: {error}"
+    return f"SSL_accept() failed: {error}"
 
 
 def _certificate_words(error: ssl.SSLCertVerificationError, host: str) -> str:

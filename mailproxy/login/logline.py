@@ -1,7 +1,7 @@
 """The words of login log lines: `login_log_format` and its elements, and why a client that did not log in is gone.
 
 In: the two settings, once; then sessions.  Out: texts.  A word of the elements is dropped when all of its variables
-are empty, but for words with the user name.  It must not know how a log is written.
+are empty, but for words with the user name or a passdb field.  It must not know how a log is written.
 """
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from mailproxy.login.session import Session
 
 Getter = Callable[["Session"], str]
+#: Bytes of a user name that a log line shows.
+USER_MAX = 80
+#: Stands where a log line has room for the reason why a client's TLS ended.  No text from outside can hold it.
+TLS_END = "\ud800"
 
 #: name and its aliases -> what it means for a session
 _GETTERS: dict[str, Getter] = {
-    "user": lambda s: s.user,
+    "user": lambda s: s.user if len(s.user) <= USER_MAX and s.user.isascii() and s.user.isprintable()
+    else _shown(s.user),
     "username": lambda s: s.user.partition("@")[0],
     "domain": lambda s: s.user.partition("@")[2],
-    "service": lambda s: _service(s),
+    "service": lambda s: _service(s),  # noqa: PLW0108 - defined below
     "remote_ip": lambda s: s.rip,
     "local_ip": lambda s: s.lip,
     "remote_port": lambda s: str(s.rport) if s.rport else "",
@@ -66,8 +71,9 @@ class _Values:
 
     def __getitem__(self, name: str) -> str:
         if name.startswith("passdb:"):
-            field, _, default = name[7:].partition(":")
-            return self._session.fields.get(field, default)
+            field = name[7:].partition(":")[0]
+            # the default behind the field counts in auth only
+            return self._session.fields.get(field, "")
         return _GETTERS[name](self._session)
 
 
@@ -88,6 +94,16 @@ class Format:
         if self._line is None:
             return f"{text}: {elements}"
         return self._line.expand({"message": text, "elements": elements})
+
+
+def _shown(user: str) -> str:
+    """Not more than USER_MAX bytes of a name; what is not text becomes `?`."""
+    raw = user.encode("utf-8", "surrogateescape")
+    if len(raw) > USER_MAX:
+        text = raw[:USER_MAX - 3].decode("utf-8", "ignore") + "..."
+    else:
+        text = raw.decode("utf-8", "replace").replace("\ufffd", "?")
+    return "".join("?" if char < " " or char == "\x7f" else char for char in text)
 
 
 def _service(session: Session) -> str:
@@ -111,7 +127,7 @@ def _word(text: str) -> Getter:
 
 def _complex(text: str) -> Getter:
     template = variables.compile(text, _NAMES, functions={"passdb": _passdb})
-    keeps = any(name in _USER_NAMES for name in template.inputs)
+    keeps = any(name in _USER_NAMES or name.startswith("passdb:") for name in template.inputs)
 
     def expand(session: Session) -> str:
         values = _Values(session)
@@ -132,10 +148,15 @@ def _passdb(rest: str) -> Callable[[variables.Values], str]:
 def why_gone(session: Session, now: float) -> str:
     """The parenthesis of a `Disconnected` line."""
     s = session
+    required = s.shared.policy.require_cert
+    if required and s.tls and s.cert_name is None:
+        return "(client didn't send a cert)"    # one that is not valid ends the handshake, and never gets here
     if s.awaiting_auth():
         return f"(disconnected before auth was ready, waited {int(now - s.created)} secs)"
     if not s.attempts:
         return f"(no auth attempts in {int(now - s.created)} secs)"
+    if required and not s.tls:
+        return "(cert required, client didn't start TLS)"
     waited = int(now - s.auth_started)
     if s.attempts == 1:
         text = s.unfinished()

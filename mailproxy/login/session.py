@@ -38,7 +38,10 @@ RETRY_PAUSE = 1.0
 RETRY_LEAST = 1.1
 #: Hops that a chain of proxies may have.
 TTL = 5
+TTL_MAX = 0xFFFFFFFF
 SESSION_ID_MAX = 64
+#: Characters of a mechanism's name, whatever the client says it is.
+MECHANISM_MAX = 64
 #: Bytes that a client may send before the auth server is known.
 EARLY_MAX = 1024
 #: Variables that a trusted proxy may forward, and their size: what fits an auth request with room for the rest.
@@ -68,9 +71,9 @@ class Session:
 
     __slots__ = ("_backend", "_first_try", "_frontend", "_id", "_login_timer", "_notice", "_reconnects",
                  "_request", "_source", "_target", "_timer", "_unfinished", "attempts", "auth_started", "auth_user",
-                 "created", "fields", "forward", "io", "lip", "listener", "local_name", "lport", "method", "orig_user",
-                 "outcome", "real_lip", "real_lport", "real_rip", "real_rport", "rip", "rport", "secured", "shared",
-                 "state", "successes", "tls", "tls_error", "ttl", "user")
+                 "cert_name", "created", "fields", "forward", "io", "lip", "listener", "local_name", "lport", "method",
+                 "orig_user", "outcome", "real_lip", "real_lport", "real_rip", "real_rport", "rip", "rport", "secured",
+                 "shared", "state", "successes", "tls", "tls_end", "tls_error", "ttl", "user")
 
     shared: Setup
     io: Io
@@ -100,7 +103,8 @@ class Session:
         self.state = GREET
         self.created = self.auth_started = io.now()
         self.tls = False
-        self.tls_error = ""
+        self.tls_error = self.tls_end = ""
+        self.cert_name: str | None = None       # the user in the client's valid certificate; None without one
         self.secured = remote[0] == local[0] or remote[0] in shared.policy.trusted
         self.local_name = ""
         self.user = self.orig_user = self.auth_user = self.method = ""
@@ -136,7 +140,7 @@ class Session:
         if self.state == HANDSHAKE or self.tls_error:
             return f"TLS handshaking: {self.tls_error}" if self.tls_error else "TLS handshaking"
         if self.tls:
-            return "TLS"
+            return f"TLS{self.tls_end}"
         return "secured" if self.secured else ""
 
     def awaiting_auth(self) -> bool:
@@ -156,6 +160,8 @@ class Session:
         """The connection stands (`tls`: with implicit TLS): greet, now or when the auth server is known."""
         if tls:
             self.tls = self.secured = True
+            # the mechanisms may have become known during the handshake
+            self._frontend = self.shared.frontend(self.real_rip, self.real_lip)
         self.state = GREET
         if self.shared.auth.ready():
             self._greet()
@@ -193,7 +199,7 @@ class Session:
         self._frontend.feed(data)
         if self.state == GREET:
             self._say_waiting()
-            return len(self._frontend.leftover()) < EARLY_MAX
+            return self.state == GREET and len(self._frontend.leftover()) < EARLY_MAX
         return self.work()
 
     def work(self) -> bool:
@@ -226,8 +232,8 @@ class Session:
             self._frontend.bye(farewell, internal=internal)
         extra = why_gone(self, self.io.now())
         self.log(self.shared.log.info, f"Disconnected: {reason}" + (f" {extra}" if extra else ""))
+        self.state = CLOSED             # first: a farewell that does not fit must not end the session again
         self._flush()
-        self.state = CLOSED
         self._release()
         self.io.close()
 
@@ -245,13 +251,22 @@ class Session:
     # --- events of the frontend ------------------------------------------------------------------------------------
 
     def _on_quit(self, event: events.Quit) -> None:
+        if event.mechanism:
+            self.method = _mechanism_name(event.mechanism)
         self.close(event.reason)
 
     def _on_starttls(self, event: events.StartTls) -> None:
         self._flush()
+        if self.state == CLOSED:        # the client does not read
+            return
         self.state = HANDSHAKE
         if self.shared.contexts.server is None:
             self.tls_failed()
+            return
+        if self._frontend.leftover():
+            # clear text pipelined behind the command is no handshake, and must never become a command
+            self.tls_error = "SSL_accept() failed: plaintext instead of a handshake"
+            self.client_gone(self.tls_error)
             return
         self.io.start_tls()
 
@@ -275,9 +290,9 @@ class Session:
             self._id = session
         self.rip = normal(forwarded.get("rip", "")) or self.rip
         self.lip = normal(forwarded.get("lip", "")) or self.lip
-        self.rport = _number(forwarded.get("rport"), 65535, self.rport)
-        self.lport = _number(forwarded.get("lport"), 65535, self.lport)
-        self.ttl = _number(forwarded.get("ttl"), 255, self.ttl)
+        self.rport = _number(forwarded.get("rport"), 65535, self.rport) or self.rport
+        self.lport = _number(forwarded.get("lport"), 65535, self.lport) or self.lport
+        self.ttl = _number(forwarded.get("ttl"), TTL_MAX, self.ttl)
         room = FORWARD_SIZE
         for key, value in forwarded.items():
             room -= len(key) + len(value)
@@ -287,6 +302,7 @@ class Session:
     def _on_login(self, event: events.PlainLogin) -> None:
         self._count_attempt("")
         if not self.secured and self.shared.policy.plaintext_needs_tls:
+            self._log_refusal("Login failed: Plaintext authentication disabled")
             self.user = event.user.decode("utf-8", "surrogateescape")
             self.outcome = logline.FAILED
             self._frontend.refuse(spec.TLS_REQUIRED if self.shared.policy.ssl == "required"
@@ -296,30 +312,41 @@ class Session:
         self._ask("PLAIN", binascii.b2a_base64(b"\0%b\0%b" % (event.user, event.password), newline=False))
 
     def _on_sasl(self, event: events.SaslStart) -> None:
-        name = event.mechanism.decode("ascii", "backslashreplace")
+        name = _mechanism_name(event.mechanism)
         self._count_attempt(name)
         policy = self.shared.policy
+        if not self.secured and policy.ssl == "required":
+            self._log_refusal("Login failed: SSL required for authentication")
+            self.outcome = logline.FAILED
+            self._frontend.refuse(spec.TLS_REQUIRED)
+            return
         flags = self.shared.auth.mechanism(name)
         if flags is None or "private" in flags:
-            return self._refuse_locally(spec.MECHANISM_UNKNOWN, logline.BAD_MECHANISM)
-        if not self.secured and policy.ssl == "required":
-            return self._refuse_locally(spec.TLS_REQUIRED, logline.INSECURE)
-        if not self.secured and policy.plaintext_needs_tls and "plaintext" in flags:
-            return self._refuse_locally(spec.PLAINTEXT_DISABLED, logline.INSECURE)
-        if event.initial is not None and _BASE64.match(event.initial) is None:
-            return self._refuse_locally(spec.INVALID_BASE64, logline.BAD_BASE64)
-        self._ask(name, event.initial)
-        return None
+            self._refuse_mechanism(spec.MECHANISM_UNKNOWN, logline.BAD_MECHANISM,
+                                   "Unsupported authentication mechanism.")
+        elif not self.secured and policy.plaintext_needs_tls and "plaintext" in flags:
+            self._refuse_mechanism(spec.PLAINTEXT_DISABLED, logline.INSECURE, "Plaintext authentication disabled.")
+        elif event.initial is not None and _BASE64.match(event.initial) is None:
+            self.outcome = logline.BAD_BASE64
+            self._frontend.refuse(spec.INVALID_BASE64)
+        else:
+            self._ask(name, event.initial)
 
-    def _refuse_locally(self, why: int, outcome: int) -> None:
+    def _refuse_mechanism(self, why: int, outcome: int, text: str) -> None:
+        self._log_refusal(f"Authenticate {self.method} failed: {text}")
         self.outcome = outcome
         self._frontend.refuse(why)
+
+    def _log_refusal(self, text: str) -> None:
+        if self.shared.policy.auth_verbose:
+            self.log(self.shared.log.info, text)
 
     def _on_response(self, event: events.SaslResponse) -> None:
         if _BASE64.match(event.data) is None:
             self.shared.auth.cancel(self._request)
             self._request = 0
             self.state = COMMAND
+            self._log_refusal(f"Authenticate {self.method} failed: Invalid base64 in response")
             self._frontend.refuse(spec.BAD_CONTINUATION)
             return
         self.state = AUTH
@@ -329,7 +356,6 @@ class Session:
     def _on_abort(self, event: events.SaslAbort) -> None:
         self.shared.auth.cancel(self._request)
         self._request = 0
-        self._unfinished = ""
         self.outcome = logline.ABORTED
         self.state = COMMAND
         self._frontend.refuse(spec.ABORTED)
@@ -357,6 +383,8 @@ class Session:
         text = f"service={self.shared.protocol}"
         if self.tls:
             text += "\tsecured=tls"
+            if self.shared.policy.wants_cert:
+                text += self._cert_parameters()
         elif self.secured:
             text += "\tsecured"
         if self.real_rip in self.shared.policy.trusted:
@@ -380,6 +408,12 @@ class Session:
             text += f"\tforward_fields={escape(nested)}"
         return text
 
+    def _cert_parameters(self) -> str:
+        name = self.cert_name
+        if name is None:
+            return ""
+        return "\tvalid-client-cert" + (f"\tcert_username={escape(name)}" if name else "")
+
     def auth_continue(self, challenge: bytes) -> None:
         self.state = SASL
         self._unfinished = "client didn't finish SASL auth"
@@ -397,8 +431,6 @@ class Session:
         if "proxy" in fields:
             self._start_proxying(fields)
         elif "nologin" in fields:
-            self.outcome = logline.LOGIN_DISABLED
-            self.successes -= 1
             self._disabled(fields)
         else:
             self._no_local_login()
@@ -536,6 +568,12 @@ class Session:
         if backend.forward:
             self.io.send(backend.forward)
             backend.forward = b""
+            if self.state != BACKEND:       # the client does not read, and was sent away for it
+                return
+        if backend.ignored:
+            for text in backend.ignored:
+                self.log(self.shared.log.error, self.label() + text)
+            backend.ignored = ()
         out = backend.take_output()
         if out:
             self.io.backend_send(out)
@@ -547,11 +585,7 @@ class Session:
         elif result == REFUSED:
             self._refused(backend)
         elif result == FAILED:
-            text = backend.reason
-            self._fail(backend.failure, text)
-        elif backend.reason:
-            self.log(self.shared.log.error, self.label() + backend.reason)
-            backend.reason = ""
+            self._fail(backend.failure, backend.reason)
 
     def _hand_over(self, backend: spec.Backend) -> None:
         """Both leftovers go along: what the client pipelined, and what the backend said behind its OK."""
@@ -565,16 +599,19 @@ class Session:
         known.succeeded = now
         frontend.welcome(backend)
         form = self.shared.format
-        elements = form.elements(self)
+        elements = shown = form.elements(self)
+        if self.tls:
+            self.tls_end = logline.TLS_END
+            elements = form.elements(self)
         label = f"proxy({self.user},{found.ip}:{found.port}): "
         text = f"{label}Started proxying to <{found.ip}>"
         if found.host != found.ip:
-            text += f" ({found.host})"
+            text += f" (<{found.host}>)"
         text += self._details()
         text += f" ({now - self._first_try:.3f} secs"
         if self._reconnects:
             text += f", {self._reconnects} reconnects"
-        self.shared.log.info(form.line(text + ")", elements))
+        self.shared.log.info(form.line(text + ")", shown))
         self.state = RELAY
         self.io.hand_over(label, elements, frontend.leftover(), frontend.take_output() + backend.leftover())
 
@@ -744,9 +781,15 @@ _ON_EVENT: dict[type, Callable[..., None]] = {
 
 
 def _number(text: str | None, largest: int, otherwise: int) -> int:
-    if text is None or not text.isascii() or not text.isdecimal() or int(text) > largest:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) > largest:
         return otherwise
     return int(text)
+
+
+def _mechanism_name(raw: bytes) -> str:
+    """As logs show it."""
+    name = raw.decode("ascii", "replace").replace("\ufffd", "?")
+    return name if len(name) <= MECHANISM_MAX else name[:MECHANISM_MAX - 3] + "..."
 
 
 def _temporary(machine: str) -> str:

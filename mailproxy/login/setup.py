@@ -6,7 +6,6 @@ In: the configuration and a service.  Out: a Setup.  A setting that cannot work 
 from __future__ import annotations
 
 import os
-import random
 import socket
 import ssl
 from collections.abc import Callable
@@ -33,6 +32,8 @@ class Policy:
     ssl: str                            # "no", "yes", "required"
     plaintext_needs_tls: bool           # disable_plaintext_auth, or ssl = required
     require_cert: bool
+    wants_cert: bool                    # clients are asked for a certificate
+    cert_field: str                     # the part of its subject that names the user
     trusted: Networks
     timeout: float                      # login_proxy_timeout
     max_reconnects: int
@@ -76,7 +77,7 @@ class Setup:
         self.source_names = view.login.login_source_ips
         self.views: Callable[[str, str], Setup] | None = None
         self.backends = Backends()
-        self._offers: tuple[object, object] | None = None
+        self._offers: tuple[object, object] | None = None      # (mechanisms, what their frontends share)
         self.log: Log
         self.auth: AuthPort
         self.sources: Sources
@@ -84,8 +85,8 @@ class Setup:
     def frontend(self, remote: str, local: str) -> Frontend:
         """A new frontend; what its kind shares is made once for each set of mechanisms of the auth server."""
         mechanisms = self.auth.mechanisms
-        if self._offers is not None and self._offers[0] is mechanisms:
-            return self.dialect.frontend(self._offers[1])
+        if self._offers is not None and (self._offers[0] == mechanisms or not mechanisms):
+            return self.dialect.frontend(self._offers[1])       # before auth is known nothing is offered anyway
         template = self.view.login.login_greeting
         policy = self.policy
         shared = self.dialect.share(Offer(
@@ -122,7 +123,7 @@ class Sources:
             except OSError as error:
                 log.error(f"login_source_ips: net_gethostbyname({name}) failed: {error.strerror}")
         self._ips = [ip for ip in ips if _bindable(ip)] if probe else ips
-        self._next = random.randrange(len(self._ips)) if self._ips else 0
+        self._next = int.from_bytes(os.urandom(2), "little") % len(self._ips) if self._ips else 0
 
     def take(self) -> str | None:
         if not self._ips:
@@ -164,7 +165,9 @@ def _setup(conf: Any, view: Any, service: Any, contexts: TlsContexts, problems: 
     required = view.ssl.ssl == "required"
     policy = Policy(
         protocol=service.protocol, ssl=view.ssl.ssl, plaintext_needs_tls=login.disable_plaintext_auth or required,
-        require_cert=view.auth.auth_ssl_require_client_cert, trusted=trusted, timeout=login.login_proxy_timeout,
+        require_cert=view.auth.auth_ssl_require_client_cert, wants_cert=view.ssl.ssl_verify_client_cert,
+        cert_field=tls.subject_field(view.ssl.ssl_cert_username_field), trusted=trusted,
+        timeout=login.login_proxy_timeout,
         max_reconnects=login.login_proxy_max_reconnects, auth_verbose=view.auth.auth_verbose,
         id_log=tuple(view.imap.imap_id_log.split()), service=service.name)
     dialect = dialects.find(service.protocol)

@@ -14,7 +14,7 @@ from mailproxy.secret import Secret
 #: SASL mechanisms that `proxy_mech` may name.
 MECHANISMS = sasl.CLIENT_NAMES
 ANY_CERT = "any-cert"
-_INTERVAL = re.compile(r"(\d+)\s*([a-z]*)\Z", re.I)
+_INTERVAL = re.compile(r"([0-9]{1,18})\s*([a-z]*)\Z", re.I)
 _UNITS = (("milliseconds", 0.001), ("millisecs", 0.001), ("mseconds", 0.001), ("msecs", 0.001), ("seconds", 1.0),
           ("secs", 1.0), ("minutes", 60.0), ("mins", 60.0), ("hours", 3600.0), ("days", 86400.0), ("weeks", 604800.0))
 
@@ -78,7 +78,7 @@ def interval(text: str, *, bare_seconds: bool) -> float | str:
 
 _SPECIAL = frozenset(("proxy", "host", "hostip", "port", "destuser", "pass", "master", "proxy_mech", "proxy_timeout",
                       "ssl", "starttls", "source_ip", "proxy_nopipelining", "proxy_not_trusted",
-                      "proxy_host_immediate_failure_after"))
+                      "proxy_host_immediate_failure_after", "proxy_refresh"))
 
 _COMMON = frozenset(("proxy", "host", "port", "pass", "hostip", "destuser"))
 
@@ -127,7 +127,7 @@ def _options(target: Target, fields: dict[str, str]) -> str:
                                if key[:8].lower() == "forward_")
     port = fields.get("port")
     if port is not None:
-        if port.isdecimal() and port.isascii() and 0 < int(port) < 65536:
+        if port.isdecimal() and port.isascii() and len(port) <= 18 and 0 < int(port) < 65536:
             target.port = int(port)
         else:
             return f"Auth service returned invalid port number: {port}"
@@ -162,6 +162,9 @@ def _times_and_source(target: Target, fields: dict[str, str]) -> str:
                 f"BUG: Auth service returned invalid proxy_host_immediate_failure_after value '{after}': {value}",)
         else:
             target.host_down_after = value
+    refresh = fields.get("proxy_refresh")
+    if refresh is not None and not (refresh.isascii() and refresh.isdecimal()):
+        target.warnings += (f"BUG: Auth service returned invalid proxy_refresh value: {refresh}",)
     source = fields.get("source_ip")
     if source:
         target.source = normal(source)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import gc
 import os
-import random
-import signal
+import time
 from collections.abc import Callable
-from typing import Any
 
 from mailproxy.ipc.contract import Child, Listener
 from mailproxy.log.pipe import Log
-from mailproxy.login.authclient import AuthClient
+from mailproxy.login.authclient import SOCKET, AuthClient
 from mailproxy.login.connection import Connection, Proxied
-from mailproxy.login.setup import Setup, Sources, prepare
+from mailproxy.login.rehearsal import prepare
+from mailproxy.login.setup import Setup, Sources
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop
+from mailproxy.net.signals import Signals
 from mailproxy.net.transport import borrowed
 
 __all__ = ["main", "prepare"]
+
+_SIGINT, _SIGQUIT, _SIGUSR1, _SIGTERM = 2, 3, 10, 15
 
 #: Status reports that only change the number of free places are this far apart.
 REPORT_EVERY = 1.0
@@ -39,10 +41,28 @@ def main(child: Child, prepared: object) -> int:
 
 
 class Worker:
-    __slots__ = ("_accepting", "_child", "_exit", "_finished", "_reported", "_reporting", "_sessions",
-                 "_set_title", "_signals", "_titling", "auth", "limit", "log", "loop", "proxied", "served", "setup")
+    __slots__ = (
+        "_accepting",
+        "_child",
+        "_exit",
+        "_finished",
+        "_reported",
+        "_reporting",
+        "_sessions",
+        "_set_title",
+        "_signals",
+        "_swapping",
+        "_titling",
+        "auth",
+        "limit",
+        "log",
+        "loop",
+        "proxied",
+        "served",
+        "setup",
+    )
 
-    def __init__(self, child: Child, setup: Setup) -> None:
+    def __init__(self, child: Child, setup: Setup, auth_address: str = SOCKET) -> None:
         self._child = child
         self.loop = Loop()
         self.log = Log(child.log_fd, buffered=True, debug=setup.view.auth.auth_debug)
@@ -57,26 +77,31 @@ class Worker:
         self._reporting = False
         self._titling = False
         self._exit = False
+        self._swapping = False          # one client makes room for another
         self._set_title: Callable[[str], None] | None = _title_setter() if child.verbose_proctitle else None
         setup.log = self.log
         setup.sources = Sources(setup.source_names, self.log)
         self.loop.at_batch_end(self._batch_end)
-        self.auth = setup.auth = AuthClient(self.loop, self.log, self._auth_ready)
+        self.auth = setup.auth = AuthClient(self.loop, self.log, self._auth_ready, auth_address)
         self.loop.register(child.dead_fd, 0, self._retire)      # EPOLLERR comes unasked
-        self._signals = _Signals(self.loop, {signal.SIGTERM: self._stop_now, signal.SIGINT: self._stop_if_idle,
-                                             signal.SIGQUIT: self._retire_quietly, signal.SIGUSR1: self._look_if_full})
 
     def run(self) -> int:
+        self._signals = Signals(self.loop, {_SIGTERM: self._stop_now, _SIGINT: self._stop_if_idle,
+                                            _SIGQUIT: self._retire_quietly, _SIGUSR1: self._look_if_full})
         if self._child.service_count != 1:
             # cycles are broken by hand where sessions end; this only catches what a bug would leave behind
             gc.enable()
             gc.set_threshold(50_000, 20, 100)
+        self.serve()
+        return 0
+
+    def serve(self) -> None:
+        """Until the work is done."""
         self._listen()
         self._report()
         self.loop.run()
         self.auth.close()
         self.log.flush()
-        return 0
 
     def _batch_end(self) -> None:
         if self._finished:
@@ -108,13 +133,17 @@ class Worker:
 
     def accept(self, listener: Listener) -> None:
         """Take one connection, if another worker has not been quicker."""
-        if self._places() <= 0 and not self._make_room():
-            return
+        free = self._places()
+        if free <= 0:
+            if not self._make_room():
+                return
+            free = self._places()
         lsock = listener.socket
         try:
             # the C method under socket.accept(): building the address family enums there costs more than the call
             fd, remote = lsock._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, ConnectionAbortedError):
+            self._report()              # someone may have made room for nothing
             return
         except OSError as error:
             self.log.error(f"accept() failed: {error.strerror}")
@@ -128,9 +157,10 @@ class Worker:
             setup = setup.views(local[0], remote[0])
         connection = Connection(self, fd, setup, remote[:2], local, listener.name)
         self._sessions[connection] = None
-        if self._places() <= 0:
+        if free <= 1 and not (self.limit > 1 and self._is_full()):
             self._stop_listening()
-        self._report()
+        if free <= 1 or not self._reporting:
+            self._report()
         connection.begin(implicit_tls=listener.ssl)
 
     def _pause_accepting(self) -> None:
@@ -156,12 +186,10 @@ class Worker:
             self.proxied.pop(what, None)
         elif self._sessions.pop(what, self) is None:
             self._finished.append(what)
-        if self._places() > 0:
+        if not self._accepting and self._places() > 0:
             self._listen()
-        self._report()
-        self._check_end()
-
-    def _check_end(self) -> None:
+        if not self._reporting or self._reported == 0:
+            self._report()
         count = self._child.service_count
         if count and self.served >= count:
             self._exit = True           # checked again when the batch ends
@@ -179,7 +207,7 @@ class Worker:
     def _report(self) -> None:
         """At once between none and some; otherwise soon."""
         free = max(self._places(), 0)
-        if free == self._reported:
+        if free == self._reported or self._swapping:
             return
         if self._reported < 0 or (free == 0) != (self._reported == 0):
             self._reported = free
@@ -227,7 +255,7 @@ class Worker:
             return
         for connection in self._sessions:
             age = min(self.loop.now - connection.session.created, 10.0)
-            self.loop.call_later(EVICT_WAIT * (1 - age / 10) + random.random() / 100, self._evict_if_full)
+            self.loop.call_later(EVICT_WAIT * (1 - age / 10) + time.time_ns() % 100 / 10_000, self._evict_if_full)
 
     def _is_full(self) -> bool:
         return self._child.notify_fd >= 0 and os.lseek(self._child.notify_fd, 0, os.SEEK_CUR) == 1
@@ -238,7 +266,15 @@ class Worker:
 
     def _make_room(self) -> bool:
         """Someone waits and we are full: may he come in?"""
-        if self._exit or not self._is_full() or not self._evict() or self._places() <= 0:
+        if self._exit or not self._is_full():
+            self._stop_listening()
+            return False
+        # the place is taken at once: a report of it would end the full state, and with it the making of room, for the
+        # two seconds until the master's next signal; a crowd of silent clients would keep everybody out
+        self._swapping = True
+        evicted = self._evict()
+        self._swapping = False
+        if not evicted or self._places() <= 0:
             self._stop_listening()
             return False
         return True
@@ -295,34 +331,6 @@ def _local_address(fd: int) -> tuple[str, int]:
 
 def _acceptor(worker: Worker, listener: Listener) -> Callable[[int], None]:
     return lambda mask: worker.accept(listener)
-
-
-class _Signals:
-    """Handlers only note the signal; the loop acts."""
-
-    __slots__ = ("_actions", "_fds")
-
-    def __init__(self, loop: Loop, actions: dict[signal.Signals, Callable[[], None]]) -> None:
-        self._actions: dict[int, Callable[[], None]] = {int(number): act for number, act in actions.items()}
-        self._fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._fds[1], warn_on_full_buffer=False)
-        for number in actions:
-            signal.signal(number, _noted)
-        loop.register(self._fds[0], IN, self._act)
-
-    def _act(self, mask: int) -> None:
-        try:
-            numbers = os.read(self._fds[0], 64)
-        except BlockingIOError:
-            return
-        for number in dict.fromkeys(numbers):
-            act = self._actions.get(number)
-            if act is not None:
-                act()
-
-
-def _noted(number: int, frame: Any) -> None:
-    """The number is in the wakeup pipe."""
 
 
 def _title_setter() -> Callable[[str], None] | None:

@@ -55,6 +55,14 @@ class Generation:
         """No process but the log's is left."""
         return not any(unit.policy.processes for unit in self.others())
 
+    def give_up(self) -> None:
+        """It was never begun: close all that it has opened."""
+        if self.master_pipe[1] >= 0:
+            os.close(self.master_pipe[1])
+        self.close_log_pipes()
+        for unit in self.units.values():
+            unit.close()
+
     def close_log_pipes(self) -> None:
         """Our copies: with the last writer's the log process reads the end, and ends."""
         for read_fd, write_fd in self.pipes.values():
@@ -89,14 +97,16 @@ def check(conf: Any, table: Mapping[str, str]) -> tuple[list[Plan], list[str]]:
     warnings; ConfigInvalid carries every problem."""
     base_dir = conf.view().core.base_dir
     problems: list[Problem] = []
+    # the default names more protocols than one is built for: only what somebody asked for is worth a word
     warnings = [f"protocol {name} is not supported yet, its services are not started"
-                for name in conf.protocols if name not in roles.PROTOCOLS]
+                for name in conf.protocols if name not in roles.PROTOCOLS and conf.written("protocols")]
+    warnings += conf.unbuilt
     plans: list[Plan] = []
     for service in conf.services.values():
         executable = roles.key(service.executable)
         dotted = table.get(executable)
         if dotted is None:
-            if executable.partition(" ")[0] not in roles.UNPLAYED:
+            if conf.service_written(service.name) and service.protocol in ("", *roles.PROTOCOLS):
                 warnings.append(f"service({service.name}): executable {service.executable} is not supported, "
                                 "the service is not started")
             continue
@@ -146,8 +156,16 @@ def assemble(builder: Builder, conf: Any, plans: list[Plan]) -> Generation:
     core = conf.view().core
     made = Generation(conf, cut_on_retire=bool(core.shutdown_clients and conf.written("shutdown_clients")),
                       cut_on_stop=core.shutdown_clients)
+    try:
+        _fill(made, builder, sorted(plans, key=lambda plan: plan.service.name != LOG), core)
+    except OSError:                     # out of descriptors
+        made.give_up()
+        raise
+    return made
+
+
+def _fill(made: Generation, builder: Builder, plans: list[Plan], core: Any) -> None:
     made.master_pipe = _log_pipe(blocking=False)
-    plans = sorted(plans, key=lambda plan: plan.service.name != LOG)
     for plan in plans:
         made.pipes[plan.service.name] = _log_pipe(blocking=True)
         made.units[plan.service.name] = Unit(rules_of(plan.service), plan.listeners, builder.loop, builder.log,
@@ -155,7 +173,6 @@ def assemble(builder: Builder, conf: Any, plans: list[Plan]) -> Generation:
     top = spawn.highest_fd()
     for plan in plans:
         made.units[plan.service.name].launch = _launch(builder, made, plan, core, top)
-    return made
 
 
 def _log_pipe(*, blocking: bool) -> tuple[int, int]:
@@ -176,16 +193,16 @@ def _launch(builder: Builder, made: Generation, plan: Plan, core: Any, top: int)
         cut_on_retire=made.cut_on_retire, cut_on_stop=made.cut_on_stop, verbose_proctitle=core.verbose_proctitle,
         title=title(core.instance_name, service.name))
     keep = unit.descriptors()
-    launch = spawn.Launch(child, plan.role.main, plan.prepared, plan.who, (), made.pipes[service.name][1])
+    redirect = [(made.pipes[service.name][1], 2)]
     if service.name == LOG:
         pipes = [(made.master_pipe[0], "master"),
                  *((fds[0], name) for name, fds in made.pipes.items() if name != LOG)]
         child.extra["pipes"] = pipes
-        launch.keep_stderr = True
-        launch.stdout = builder.stdout
+        # it writes to the real standard error, and to what standard output was
+        redirect = [(builder.stdout, 1)] if builder.stdout >= 0 else []
         keep += [fd for fd, _ in pipes]
-    launch.close = spawn.ranges_without(keep, top)
-    return launch
+    return spawn.Launch(child, plan.role.main, plan.prepared,
+                        spawn.calls(child.title, plan.who, spawn.ranges_without(keep, top), redirect))
 
 
 def title(instance: str, service: str) -> str:

@@ -10,6 +10,7 @@ import grp
 import os
 import pwd
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,36 +31,39 @@ class Identity:
     memory: int = 0                 # bytes of address space, 0: unlimited
     may_fork: bool = True
 
-    def assume(self) -> None:
-        """Become it, in the child.  OSError ends the child: never go on with more rights than configured."""
+    def calls(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+        """What a child must call to become it, in this order.  One that fails ends the child: it must never go on with
+        more rights than configured."""
+        found: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         if self.memory:
-            resource.setrlimit(resource.RLIMIT_AS, (self.memory, self.memory))
-            resource.setrlimit(resource.RLIMIT_DATA, (self.memory, self.memory))
+            limits = (self.memory, self.memory)
+            found += [(resource.setrlimit, (resource.RLIMIT_AS, limits)),
+                      (resource.setrlimit, (resource.RLIMIT_DATA, limits))]
         if not self.may_fork:
-            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-        os.chdir(self.directory)
+            found.append((resource.setrlimit, (resource.RLIMIT_NPROC, (1, 1))))
+        found.append((os.chdir, (self.directory,)))
         if self.gid != _KEEP:
-            os.setgroups(self.groups)
-            os.setresgid(self.gid, self.gid, self.gid)
+            found += [(os.setgroups, (self.groups,)), (os.setresgid, (self.gid, self.gid, self.gid))]
         if self.chroot:
-            os.chroot(self.chroot)
+            found.append((os.chroot, (self.chroot,)))
         if self.uid not in (_KEEP, 0):
-            os.setresuid(self.uid, self.uid, self.uid)
+            found.append((os.setresuid, (self.uid, self.uid, self.uid)))
+        return found
 
 
 def user_id(name: str, problem: str) -> tuple[int, int]:
     """uid and gid of a user given by name or number; ConfigInvalid with `problem`."""
     try:
-        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
     except KeyError:
-        if name.isdigit():
+        if name.isdecimal():
             return int(name), int(name)
         raise ConfigInvalid([Problem("", 0, problem)]) from None
     return entry.pw_uid, entry.pw_gid
 
 
 def group_id(name: str, problem: str) -> int:
-    if name.isdigit():
+    if name.isdecimal():
         return int(name)
     try:
         return grp.getgrnam(name).gr_gid

@@ -21,13 +21,6 @@ ROLES: Mapping[str, str] = {
     "log": "mailproxy.log.process",
 }
 
-#: Executables of the configuration language that have no role here; their services are left out without a word.
-UNPLAYED = frozenset({
-    "aggregator", "anvil", "config", "dict", "director", "dns-client", "doveadm-server", "imap", "imap-hibernate",
-    "imap-urlauth", "imap-urlauth-login", "imap-urlauth-worker", "indexer", "indexer-worker", "ipc", "lmtp",
-    "managesieve", "managesieve-login", "old-stats", "pop3", "pop3-login", "quota-status", "replicator", "script",
-    "stats", "submission", "submission-login", "tcpwrap"})
-
 #: Protocols whose login side is played.
 PROTOCOLS = frozenset({"imap"})
 

@@ -162,17 +162,17 @@ class Master:
         self._announce("reloading")
         try:
             conf, plans, opening, warnings = self._prepare_reload()
+            fresh = assemble(self._builder, conf, plans)
         except ConfigInvalid as failure:
             for problem in failure.problems:
                 self._log.error(f"Error reading configuration: {problem}" if problem.path
                                 else f"Config reload failed: {problem}")
             self._announce("ready")
             return
-        except MailproxyError as failure:
+        except (MailproxyError, OSError) as failure:
             self._log.error(f"Config reload failed: {failure}")
             self._announce("ready")
             return
-        fresh = assemble(self._builder, conf, plans)
         self._switch(fresh, ["Configuration reloaded"])
         for sock in self._sockets.retain(opening.wanted):
             # the retiring workers get the word first; a listener that ends under them would look like a fault

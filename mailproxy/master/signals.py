@@ -8,6 +8,7 @@ Python has no signalfd, so it is called in the C library; a system without it is
 """
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import signal
@@ -56,8 +57,8 @@ def block() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
 
 
-def unblock_in_child() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+#: What a child calls to receive signals.  The C function itself: its wrapper makes enum members of all numbers.
+CHILD_CALL = (_signal.pthread_sigmask, (int(signal.SIG_UNBLOCK), tuple(map(int, sorted(WATCHED)))))
 
 
 def open_fd() -> int:

@@ -68,6 +68,8 @@ def run(path: str, load: Load, *, foreground: bool, table: Mapping[str, str] = r
         pid_file.lock()
         return _start(path, load, conf, table, pid_file, notes=notes, foreground=foreground)
     except ConfigInvalid as failure:
+        if pid_file is not None:
+            pid_file.remove()
         return _fatal(conf, [f"Fatal: {problem}" for problem in failure.problems])
     except MailproxyError as failure:
         if pid_file is not None and not isinstance(failure, pidfile.AlreadyRunning):

@@ -28,10 +28,16 @@ class Unit:
         self.listeners = listeners
         self.launch: spawn.Launch | None = None         # set before the first event
         self.status = StatusPipe(self.policy.status)
-        self._dead_read, self.dead_write = os.pipe()
-        # the offset of this file is the message; it is shared by everybody who inherited the descriptor
-        self.notify_fd = os.memfd_create("notify") if rules.kind == "login" else -1
         self._loop = loop
+        self._dead_read = self.dead_write = self.notify_fd = -1
+        try:
+            self._dead_read, self.dead_write = os.pipe()
+            if rules.kind == "login":
+                # the offset of this file is the message; it is shared by everybody who inherited the descriptor
+                self.notify_fd = os.memfd_create("notify")
+        except OSError:
+            self.close()
+            raise
         self._log = log
         self._children = children
 
@@ -55,12 +61,10 @@ class Unit:
         """The last process is gone.  The listeners belong to the master."""
         self._loop.unregister(self.status.read_fd)
         self.status.close()
-        os.close(self.dead_write)
-        if self.notify_fd >= 0:
-            os.close(self.notify_fd)
-        if self._dead_read >= 0:
-            os.close(self._dead_read)
-            self._dead_read = -1
+        for fd in (self.dead_write, self.notify_fd, self._dead_read):
+            if fd >= 0:
+                os.close(fd)
+        self._dead_read = -1
 
     def exited(self, pid: int, status: int) -> None:
         """waitpid(2) found one of ours."""

@@ -28,8 +28,8 @@ def packed(ip: str) -> bytes:
 def is_ip(text: str) -> bool:
     """A complete IPv4 or IPv6 address; the short IPv4 forms of inet_aton do not count."""
     try:
-        ipaddress.ip_address(text)
-    except ValueError:
+        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError, UnicodeError):
         return False
     return True
 

@@ -26,6 +26,8 @@ EXCLUSIVE = select.EPOLLEXCLUSIVE
 _NEVER = float("inf")
 #: Events taken from the kernel at once; more would only delay the end-of-batch hooks (log lines, auth requests).
 _BATCH = 128
+#: Seconds to sleep at the most: epoll takes no more than 2^31 milliseconds.
+_LONGEST = 1e6
 
 Handler = Callable[[int], None]
 
@@ -114,7 +116,7 @@ class Loop:
             else:
                 wait = due - monotonic()
                 # epoll counts in whole milliseconds and rounds up: never early, never spinning
-                events = poll(wait if wait > 0 else 0, _BATCH)
+                events = poll(0 if wait <= 0 else wait if wait < _LONGEST else _LONGEST, _BATCH)
             self.now = now = monotonic()
             for fd, mask in events:
                 handler = handlers.get(fd)

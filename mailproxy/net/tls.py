@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mailproxy.errors import MailproxyError
@@ -59,6 +59,30 @@ def server_name(sock: ssl.SSLSocket) -> str:
     return sock.asked_name if isinstance(sock, ServerSocket) else ""
 
 
+#: Usual short names of a subject's fields -> how the ssl module spells them.
+_FIELDS = {"CN": "commonName", "UID": "userId", "O": "organizationName", "OU": "organizationalUnitName",
+           "C": "countryName", "L": "localityName", "ST": "stateOrProvinceName", "SN": "surname", "GN": "givenName",
+           "DC": "domainComponent", "email": "emailAddress"}
+
+
+def subject_field(name: str) -> str:
+    """A field's name as `subject_name` wants it."""
+    return _FIELDS.get(name, name)
+
+
+def subject_name(sock: ssl.SSLSocket, field: str) -> str | None:
+    """That field of the subject of the peer's valid certificate; "" if it has none, None without a certificate."""
+    cert = sock.getpeercert()
+    if not cert:
+        return None
+    subject: Iterable[Iterable[tuple[str, str]]] = cert.get("subject", ())  # type: ignore[assignment]
+    for part in subject:
+        for key, value in part:
+            if key == field:
+                return "" if "\0" in value else value
+    return ""
+
+
 def choose_by_name(context: ssl.SSLContext, find: Callable[[str], ssl.SSLContext | None]) -> None:
     """Let `find` pick another context during the handshake; one context per certificate, made beforehand
     (CVE-2017-15130: nothing is built per connection)."""
@@ -77,11 +101,13 @@ def server_context(options: Options, pairs: list[Pair], *, client_ca: str = "", 
     """For listeners and STARTTLS.  `pairs`: the certificate and perhaps one of another key type."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _apply(context, options)
+    # the log tells clients that say goodbye from those that do not
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     for number, pair in enumerate(pairs):
         _load_pair(context, pair, "ssl_alt_" if number else "ssl_")
     if verify_client:
         _load_ca(context, client_ca, "ssl_ca")
-        # a client without a certificate, or with a bad one, may still log in by password
+        # a client without a certificate may still log in by password; a bad one ends the handshake
         context.verify_mode = ssl.CERT_OPTIONAL
         if require_crl:
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
@@ -126,7 +152,7 @@ def _apply(context: ssl.SSLContext, options: Options) -> None:
             context.set_ciphers(options.cipher_list)
         except ssl.SSLError as error:
             raise BadTls("ssl_cipher_list", f"Can't set cipher list to '{options.cipher_list}': "
-                                            f"{error.reason or error}") from error
+                                            f"{getattr(error, 'reason', None) or error}") from error
     for word in options.options:
         if word == "no_ticket":
             context.options |= ssl.OP_NO_TICKET
@@ -154,8 +180,11 @@ def _load_pair(context: ssl.SSLContext, pair: Pair, prefix: str) -> None:
     if "-----BEGIN " not in pair.cert:
         raise BadTls(prefix + "cert",
                      f"Can't load SSL certificate ({prefix}cert setting): There is no valid PEM certificate.")
-    cert, key = _memory_file(pair.cert), _memory_file(pair.key)
+    files: list[int] = []
     try:
+        for text in (pair.cert, pair.key):
+            files.append(_memory_file(text))
+        cert, key = files
         # a callback, so that an encrypted key without a password is an error and never a prompt on the terminal
         context.load_cert_chain(f"/proc/self/fd/{cert}", f"/proc/self/fd/{key}", lambda: pair.password)
     except (ssl.SSLError, OSError, ValueError) as error:
@@ -164,8 +193,8 @@ def _load_pair(context: ssl.SSLContext, pair: Pair, prefix: str) -> None:
             words = f"Key is for a different cert than {prefix}cert"
         raise BadTls(prefix + "key", f"Can't load SSL private key ({prefix}key setting): {words}") from None
     finally:
-        os.close(cert)
-        os.close(key)
+        for fd in files:
+            os.close(fd)
 
 
 def _memory_file(text: str) -> int:

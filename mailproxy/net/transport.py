@@ -102,6 +102,8 @@ class Plain:
                 return
 
     def close(self) -> None:
+        if self.fd < 0:
+            return
         try:
             os.close(self.fd)
         except ConnectionResetError:    # the descriptor is closed all the same
@@ -110,15 +112,21 @@ class Plain:
 
 def reason(error: ssl.SSLError | OSError) -> str:
     """OpenSSL's words for a failed handshake, without Python's source position."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return str(error.reason).replace("_", " ").lower()
-    return error.strerror or type(error).__name__
+    words = getattr(error, "reason", None)          # not every SSLError has one
+    if words:
+        return str(words).replace("_", " ").lower()
+    return (error.strerror or type(error).__name__).partition(" (_ssl.c:")[0]
+
+
+def ended_rudely(error: BaseException | None) -> bool:
+    """The end of a stream without close_notify; older Pythons have no class of their own for it."""
+    return isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
 
 
 class Tls:
     """TLS over a connection that belongs to it from now on.  Call `handshake()` until it answers True."""
 
-    __slots__ = ("_ended", "fd", "sock", "wants")
+    __slots__ = ("_ended", "failure", "fd", "sock", "wants")
     tls = True
 
     def __init__(self, plain: Plain, context: ssl.SSLContext, *, server_side: bool, name: str | None = None) -> None:
@@ -126,12 +134,13 @@ class Tls:
         sock.setblocking(False)
         try:
             self.sock = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False,
-                                            suppress_ragged_eofs=True, server_hostname=name)
+                                            suppress_ragged_eofs=False, server_hostname=name)
         except (OSError, ValueError) as error:
-            sock.detach()               # unless it is closed already: then the owner's close finds nothing
+            plain.fd = sock.detach()    # -1 if the wrapper took it, and closes it: nobody else may
             raise Broken(f"TLS initialization failed: {error}") from error
         self.fd = self.sock.fileno()
         self.wants = IN
+        self.failure = ""               # what ended the peer's stream, unless it was close_notify
         self._ended = False             # both sides have said close_notify: what follows is not TLS
 
     def handshake(self) -> bool:
@@ -160,10 +169,12 @@ class Tls:
             self.wants = IN
         except ssl.SSLWantWriteError:
             self.wants = OUT
-        except ssl.SSLEOFError:
-            return b""
         except OSError as error:
-            raise Broken(f"read(size={size}) failed: {reason(error)}") from error
+            if ended_rudely(error):
+                self.failure = "Connection closed"
+                return b""
+            self.failure = f"read(size={size}) failed: {reason(error)}"
+            raise Broken(self.failure) from error
         return None
 
     def recv_into(self, view: memoryview) -> int:
@@ -175,10 +186,12 @@ class Tls:
             self.wants = IN
         except ssl.SSLWantWriteError:
             self.wants = OUT
-        except ssl.SSLEOFError:
-            return 0
         except OSError as error:
-            raise Broken(f"read(size={len(view)}) failed: {reason(error)}") from error
+            if ended_rudely(error):
+                self.failure = "Connection closed"
+                return 0
+            self.failure = f"read(size={len(view)}) failed: {reason(error)}"
+            raise Broken(self.failure) from error
         return -1
 
     def send(self, data: bytes | memoryview) -> int:

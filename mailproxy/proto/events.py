@@ -63,12 +63,14 @@ class Identify:
 
 
 class Quit:
-    """The dialogue is over and the farewell is in the output; `reason` is for the log."""
+    """The dialogue is over and the farewell is in the output; `reason` is for the log, and so is the SASL mechanism
+    that the client was in the middle of choosing."""
 
-    __slots__ = ("reason",)
+    __slots__ = ("mechanism", "reason")
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, mechanism: bytes = b"") -> None:
         self.reason = reason
+        self.mechanism = mechanism
 
 
 Event = PlainLogin | SaslStart | SaslResponse | SaslAbort | StartTls | Identify | Quit

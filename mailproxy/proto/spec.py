@@ -114,6 +114,7 @@ class Backend(Protocol):
     reply: bytes                # REFUSED: what the client is to be told ("" : the frontend's own words)
     temporary: bool             # REFUSED: worth another attempt
     forward: bytes              # lines for the client that came before the answer
+    ignored: tuple[str, ...]    # for the log: what it said that means nothing
 
     def feed(self, data: bytes) -> int: ...
     def tls_started(self) -> int: ...

@@ -25,8 +25,12 @@ _SIZE = 65536
 _BUFFER = memoryview(bytearray(_SIZE))
 #: A read of this many bytes means bulk: splice from now on.
 _BULK = 16384
+#: TLS records taken at once from a side that always has another; then the other sessions get their turn.
+_TURNS = 16
 #: Seconds that a side may take to end after the other did, and to take what is left for it.
 DRAIN = 30.0
+#: Instead of an event mask: the loop does not watch this side.
+_PARKED = -1
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 CLIENT, BACKEND = 0, 1
@@ -80,11 +84,13 @@ class Relay:
         client.pending, backend.pending = to_client, to_backend
         self._loop.swap(client.link.fd, self._client_event)
         self._loop.swap(backend.link.fd, self._backend_event)
+        which = CLIENT
         try:
             self._flush(client)
+            which = BACKEND
             self._flush(backend)
         except Broken as error:
-            self._end(CLIENT if client.pending else BACKEND, str(error))
+            self._end(which, str(error))
             return
         self._watch()
         # TLS may hold decrypted bytes that no event will announce
@@ -96,6 +102,11 @@ class Relay:
     def counts(self) -> tuple[str, str]:
         """(`in`, `out`) as logs show them: bytes written to the backend and to the client, `+N` for what is unsent."""
         return _count(self._backend), _count(self._client)
+
+    def client_failure(self) -> str:
+        """What was wrong with the end of the client's TLS stream, "" if nothing."""
+        link = self._client.link
+        return link.failure if isinstance(link, Tls) else ""
 
     def stop(self) -> None:
         """Let go of both sides without a word."""
@@ -119,12 +130,31 @@ class Relay:
         self._event(self._backend, self._client, BACKEND, mask)
 
     def _event(self, side: _Side, other: _Side, which: int, mask: int) -> None:
-        if self._state == OVER:
-            return
+        if self._state == RUNNING and side.open and not (side.pending or side.piped or other.pending or other.piped):
+            self._flow(side, other, which)
+        elif self._state != OVER:
+            self._unblock(side, other, which, mask)
+
+    def _flow(self, side: _Side, other: _Side, which: int) -> None:
+        """The ordinary case: nothing waits anywhere."""
         self.last = self._loop.now
+        try:
+            self._pull(side, other, which)
+        except Broken as error:
+            # reading and writing share the handler: the text tells which side it was
+            self._end(which if str(error).startswith("read") else 1 - which, str(error))
+            return
+        if self._state == RUNNING and (other.pending or other.piped or not side.open or side.mask != side.link.wants):
+            self._watch()
+
+    def _unblock(self, side: _Side, other: _Side, which: int, mask: int) -> None:
+        """Something waits to be written, or a side has ended."""
+        self.last = self._loop.now
+        unblocked = False
         try:
             if side.pending or side.piped:
                 self._flush(side)
+                unblocked = not (side.pending or side.piped)
         except Broken as error:
             self._end(which, str(error))
             return
@@ -133,13 +163,17 @@ class Relay:
                 if side.open and not (other.pending or other.piped):
                     self._pull(side, other, which)
                 elif mask & (ERR | HUP):
-                    self._ended(side, other, which, "read() failed: Connection reset by peer")
+                    if which == CLIENT:
+                        self._ended(side, other, which, "read() failed: Connection reset by peer" if side.open else "")
+                    else:
+                        self._park(side)
         except Broken as error:
-            # reading and writing share the handler: the text tells which side it was
             self._end(which if str(error).startswith("read") else 1 - which, str(error))
             return
         if self._state == RUNNING:
             self._watch()
+            if unblocked and other.link.tls:        # no event tells of bytes that are decrypted already
+                self._event(other, side, 1 - which, 0)
         elif self._state == ENDING and not (self._client.pending or self._client.piped):
             self._finish()
 
@@ -148,7 +182,7 @@ class Relay:
         if other.spliced:
             return self._splice(side, other, which)
         link = side.link
-        while True:
+        for _ in range(_TURNS):
             count = link.recv_into(_BUFFER)
             if count > 0:
                 sent = other.link.send(_BUFFER[:count])
@@ -160,13 +194,14 @@ class Relay:
                         other.pending = bytes(_BUFFER[sent:count])
                         return None
                 if link.tls:
-                    continue                    # until it would block: epoll does not know of decrypted bytes
+                    continue                    # a read takes a whole record: what is left, epoll knows of
                 if count >= _BULK and not other.link.tls:
                     other.spliced = True
                 return None
             if count == 0:
                 self._ended(side, other, which, "")
             return None
+        return None
 
     def _more(self, other: _Side, start: int, end: int) -> int:
         """TLS takes one record per write: go on until it blocks."""
@@ -180,7 +215,11 @@ class Relay:
         return total
 
     def _splice(self, side: _Side, other: _Side, which: int) -> None:
-        pipe = pipes.borrow()
+        try:
+            pipe = pipes.borrow()
+        except OSError:                         # out of descriptors: copying needs none
+            other.spliced = False
+            return
         try:
             count = os.splice(side.link.fd, pipe[1], pipes.CHUNK, flags=_SPLICE)
         except BlockingIOError:
@@ -282,8 +321,19 @@ class Relay:
         if side.pending or side.piped:
             mask |= OUT
         if mask != side.mask:
+            if side.mask != _PARKED:
+                self._loop.modify(side.link.fd, mask)
+            elif mask:
+                self._loop.register(side.link.fd, mask, self._backend_event)
+            else:
+                return
             side.mask = mask
-            self._loop.modify(side.link.fd, mask)
+
+    def _park(self, side: _Side) -> None:
+        """The backend is gone, but what it said last waits in the kernel until the client takes more: the hang-up
+        would be announced again and again meanwhile."""
+        self._loop.unregister(side.link.fd)
+        side.mask = _PARKED
 
 
 def _count(side: _Side) -> str:

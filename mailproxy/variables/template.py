@@ -6,7 +6,7 @@ expanded again.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 from mailproxy.variables import modifiers
@@ -177,8 +177,8 @@ def _numbers(text: str, at: int) -> tuple[int, int, bool, int]:
     return offset, -width if negative else width, zeros, at
 
 
-def _closing(text: str, at: int) -> int:
-    """Index of the brace that closes the one at `at`, -1 without one."""
+def _meant(text: str, at: int = 0) -> Iterator[tuple[int, str, int]]:
+    """(index, character, braces open behind it) of what no backslash has taken the meaning from."""
     depth = 0
     escaped = False
     for index in range(at, len(text)):
@@ -187,32 +187,19 @@ def _closing(text: str, at: int) -> int:
             escaped = False
         elif char == "\\":
             escaped = True
-        elif char == "{":
-            depth += 1
-        elif char == "}":
-            depth -= 1
-            if depth == 0:
-                return index
-    return -1
+        else:
+            depth += (char == "{") - (char == "}")
+            yield index, char, depth
+
+
+def _closing(text: str, at: int) -> int:
+    """Index of the brace that closes the one at `at`, -1 without one."""
+    return next((index for index, char, depth in _meant(text, at) if char == "}" and depth == 0), -1)
 
 
 def _split_arguments(text: str) -> list[str]:
     """At `;` outside of braces; a backslash takes the meaning from the next character."""
-    borders = [-1]
-    depth = 0
-    escaped = False
-    for index, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char == "{":
-            depth += 1
-        elif char == "}":
-            depth -= 1
-        elif char == ";" and depth == 0:
-            borders.append(index)
-    borders.append(len(text))
+    borders = [-1, *(index for index, char, depth in _meant(text) if char == ";" and depth == 0), len(text)]
     return [_unescaped(text[start + 1:end]) for start, end in pairwise(borders)]
 
 

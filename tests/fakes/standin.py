@@ -85,6 +85,7 @@ class Config:
     def __init__(self, path: str, raw: dict[str, Any]) -> None:
         self.path = path
         self.warnings: tuple[str, ...] = tuple(raw.get("warnings", ()))
+        self.unbuilt: tuple[str, ...] = ()
         self.protocols = tuple(raw.get("protocols", ("imap",)))
         self._written = raw.get("written", [])
         self._view = View(Core(**raw.get("core", {})), Logging(**raw.get("logging", {})), Ssl(**raw.get("ssl", {})))
@@ -100,6 +101,9 @@ class Config:
 
     def written(self, name: str) -> bool:
         return name in self._written
+
+    def service_written(self, name: str) -> bool:
+        return name in self.services and name != "log"
 
 
 def load(path: str) -> Config:

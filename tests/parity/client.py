@@ -3,13 +3,40 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Mapping
 
 from .certs import Certs
 from .conversation import AFTERMATH, PATIENCE, Conversation, Ended
 from .script import Step, parse
 
-_FINAL = ("eof", "close", "rst", "quiet")
+_FINAL = ("eof", "close", "notify", "rst", "quiet")
+
+
+#: Client ports that this process has had: log lines are told apart by them, so none may serve twice.
+_USED: set[int] = set()
+_USED_LOCK = threading.Lock()
+
+
+def fresh_connection(source: str, port: int) -> socket.socket:
+    """A connection to the listener from a port that nobody in this process has had."""
+    while True:
+        sock = socket.socket()
+        sock.bind((source, 0))
+        own: int = sock.getsockname()[1]
+        with _USED_LOCK:
+            fresh = own not in _USED
+            _USED.add(own)
+        if not fresh:
+            sock.close()
+            continue
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(("127.0.0.1", port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
 
 class Client:
@@ -59,7 +86,7 @@ class Client:
         named = [word for word in words if word not in ("tls", "from", source)]
         listener = named[0] if named else ("imaps" if "tls" in words else "imap")
         try:
-            sock = socket.create_connection(("127.0.0.1", int(self._names[listener])), PATIENCE, (source, 0))
+            sock = fresh_connection(source, int(self._names[listener]))
         except ConnectionRefusedError:
             self.lines.append(f"-- connect {' '.join(words)}: refused")
             return

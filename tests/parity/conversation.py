@@ -231,6 +231,10 @@ class Conversation:
                 self.note("-- shut")
             case "close" | "rst":
                 self._end(step.verb)
+            case "notify":
+                with contextlib.suppress(OSError):      # the peer may close without an answer
+                    self._sock.unwrap()                 # type: ignore[attr-defined]
+                self._end("notify")
             case "serve":
                 self._serve()
             case _:

@@ -8,6 +8,7 @@ One step a line, `#` begins a comment line:
     wait S        sleep                           took LO HI   since the last send LO..HI seconds went by
     tls [NAME]    TLS handshake from here on; a client shows, a backend uses certificate NAME
     shut          half-close                      close | rst  end the connection
+    notify      TLS close_notify, then close
     connect [tls] [from IP] [NAME]                (client) leave this connection, open one to listener NAME
     serve         (backend) be a small IMAP server until EOF
     ---           (backend) script of the next connection; the last one is used for all that follow

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from .client import fresh_connection
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOVECOT, MAILPROXY = SIDES = ("dovecot", "mailproxy")
 #: Listeners' ports: outside the range that the kernel takes ports of outgoing connections from.
@@ -112,7 +114,7 @@ class Server:
             if self._process.poll() is not None:
                 raise CannotStart(f"{self.side} exited with {self._process.returncode}:\n{self._evidence()}")
             with contextlib.suppress(OSError), \
-                    socket.create_connection(("127.0.0.1", int(self.names["imap"])), 1.0) as sock:
+                    fresh_connection("127.0.0.1", int(self.names["imap"])) as sock:
                 sock.settimeout(5.0)
                 if sock.recv(4096).startswith(b"* OK"):
                     return

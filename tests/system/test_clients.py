@@ -13,12 +13,7 @@ import pytest
 from tests import servers
 from tests.certificates import Authority
 
-PROXY = """
-base_dir = @dir@/run
-state_dir = @dir@/state
-protocols = imap
-listen = 127.0.0.1
-log_path = @dir@/log
+PROXY = servers.HEAD + """
 default_login_user = nobody
 default_internal_user = daemon
 default_internal_group = daemon

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import re
 import shutil
 import subprocess
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from mailproxy import config
+from mailproxy.config.dump import dump
 from tests import servers
 
 CONF_D = servers.PROJECT / "conf.d"
 FILES = sorted(CONF_D.glob("*.conf"))
-#: Settings whose default each distribution chooses, and the one that conf.d sets.
-CHOSEN = {"login_greeting", "protocols"}
+#: Settings whose default each distribution chooses, those that keep two servers apart, and the one that conf.d sets.
+CHOSEN = {"login_greeting", "base_dir", "instance_name", "protocols"}
 _SETTING = re.compile(r"^( *)#([a-z_]+ =.*)$", re.MULTILINE)
 
 
@@ -49,7 +51,12 @@ def test_commented_settings_show_the_defaults(path: Path, tmp_path: Path) -> Non
     shown.write_text(_SETTING.sub(r"\1\2", text))
     differing = changed_by(shown)
     assert {line.partition(" =")[0] for line in differing} <= CHOSEN, "\n".join(differing)
-    assert config.load(str(shown)).warnings == ()
+    conf = config.load(str(shown))
+    assert conf.warnings == ()
+    own = io.StringIO()
+    dump(conf, own, changed_only=True)
+    assert {line for line in own.getvalue().splitlines()[1:] if line[0] not in " }" and line[-1] != "{"} <= {
+        "protocols = imap"}
 
 
 def test_the_set_as_it_is_changes_protocols_only(tmp_path: Path) -> None:

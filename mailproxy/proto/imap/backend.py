@@ -2,7 +2,8 @@
 
 In: an Order and the backend's bytes.  Out: one of MORE, START_TLS, READY, REFUSED, FAILED from every `feed`, bytes
 through `take_output`.  It must not know of sockets or clients.  Limit: LINE_MAX per line of the backend, and
-FORWARD_MAX bytes of untagged lines that are passed on to the client before the answer.
+FORWARD_MAX bytes of untagged lines that are passed on to the client before the answer, IGNORED_MAX lines that nobody
+understands.
 """
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ from mailproxy.proto.spec import FAILED, MORE, READY, REFUSED, START_TLS, Order
 LINE_MAX = 4096
 #: Untagged chatter of a backend before it answers the login; a backend that sends more is broken.
 FORWARD_MAX = 65536
+#: Lines that are neither answers nor untagged; each is logged.
+IGNORED_MAX = 100
+#: Characters of a backend's line that a log shows.
+SHOWN_MAX = 160
 
 # Commands without an answer yet (bits), in the order in which logs name them.
 _ID, _STARTTLS, _CAPABILITY, _AUTHENTICATE, _AUTH_CONTINUE, _LOGIN = (1 << n for n in range(6))
@@ -28,6 +33,8 @@ _KEYS = {"session": b'"x-session-id"', "rip": b'"x-originating-ip"', "rport": b'
          "lip": b'"x-connected-ip"', "lport": b'"x-connected-port"', "ttl": b'"x-proxy-ttl"'}
 _BANNER_CAPS = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.I)
 _CODE = re.compile(rb"\[[^\]]*\] ?")
+_TOKEN_STATUS = re.compile(rb'"status"\s*:\s*"([^"]*)"')
+_CONTROL = dict.fromkeys((*range(32), 127), "?")
 
 
 class ImapBackend:
@@ -37,6 +44,7 @@ class ImapBackend:
         "_buf",
         "_caps",
         "_flags",
+        "_ignored",
         "_later",
         "_ok",
         "_ok_caps",
@@ -47,6 +55,7 @@ class ImapBackend:
         "_sent",
         "failure",
         "forward",
+        "ignored",
         "reason",
         "reply",
         "temporary",
@@ -58,6 +67,8 @@ class ImapBackend:
         self.reply = b""
         self.temporary = False
         self.forward = b""
+        self.ignored: tuple[str, ...] = ()
+        self._ignored = 0
         self._order = order
         self._out: list[bytes] = []
         self._buf = b""
@@ -79,7 +90,7 @@ class ImapBackend:
             end = buf.find(b"\n", start)
             if end < 0:
                 self._buf = rest = buf[start:]
-                if len(rest) > LINE_MAX:
+                if len(rest) > LINE_MAX + 1:            # a CR may be the last
                     return self._fail(spec.PROTOCOL, "Too long input line")
                 return MORE
             line = buf[start:end - 1] if buf[end - 1:end] == b"\r" else buf[start:end]
@@ -130,7 +141,7 @@ class ImapBackend:
         if not self._received:
             return self._banner(line)
         head, _, rest = line.partition(b" ")
-        if head == b"L":
+        if head == b"L" and self._sent & (_LOGIN | _AUTHENTICATE):      # never an OK before TLS stands
             return self._login_answer(rest)
         if head == b"*":
             return self._untagged(line, rest)
@@ -140,14 +151,17 @@ class ImapBackend:
             return self._answered(_ID, 2)
         if head == b"C":
             return self._answered(_CAPABILITY, 4)
-        if head == b"S":
+        if head == b"S" and self._sent & _STARTTLS:
             return self._starttls_answer(rest)
-        self.reason = f"Unexpected input, ignoring: {line.decode('utf-8', 'backslashreplace')}"
+        self._ignored += 1
+        if self._ignored > IGNORED_MAX:
+            return self._fail(spec.PROTOCOL, "Too many unexpected lines before login")
+        self.ignored += (f"Unexpected input, ignoring: {_shown(line)}",)
         return MORE
 
     def _banner(self, line: bytes) -> int:
         if not line.startswith(b"* OK "):
-            return self._fail(spec.PROTOCOL, f"Invalid banner: {line.decode('utf-8', 'backslashreplace')}")
+            return self._fail(spec.PROTOCOL, f"Invalid banner: {_shown(line)}")
         match = _BANNER_CAPS.match(line, 5)
         if match is not None:
             self._know(match[1])
@@ -240,17 +254,23 @@ class ImapBackend:
         return MORE
 
     def _continuation(self, rest: bytes) -> int:
-        if self._later:
+        if self._later and self._sent & _LOGIN:
             self._out.append(self._later.pop(0))
             return MORE
         if self._order.sasl is None or not self._sent & (_AUTHENTICATE | _AUTH_CONTINUE):
             return MORE                     # of a LOGIN: ignored
         try:
-            answer = self._order.sasl.respond(a2b_base64(rest, strict_mode=True) if rest else b"")
+            challenge = a2b_base64(rest, strict_mode=True) if rest else b""
+            answer = self._order.sasl.respond(challenge)
         except Base64Error:
             return self._fail(spec.PROTOCOL, "Invalid base64 data in AUTHENTICATE response")
         except ProtocolError as error:
             return self._fail(spec.PROTOCOL, str(error))
+        if getattr(self._order.sasl, "refusal", b""):
+            # a token that was refused: the backend's NO that follows says no more than this
+            status = _TOKEN_STATUS.search(challenge)
+            return self._fail(spec.PROTOCOL, "Invalid authentication data: Failed to authenticate: "
+                                             + _shown(status[1] if status else challenge))
         self._out.append(b2a_base64(answer, newline=False) + b"\r\n")
         self._received = 5
         return MORE
@@ -258,32 +278,37 @@ class ImapBackend:
     def _starttls_answer(self, rest: bytes) -> int:
         self._sent &= ~_STARTTLS
         self._received = 3
-        if rest[:3].upper() == b"OK " or rest.upper() == b"OK":
+        if rest[:3] == b"OK ":
             return START_TLS
-        text = rest.decode("utf-8", "backslashreplace").split(" ", 1)
-        return self._fail(spec.REMOTE, "STARTTLS failed: " + (text[1] if len(text) > 1 else text[0]))
+        _, space, text = rest.partition(b" ")
+        return self._fail(spec.REMOTE, "STARTTLS failed: " + (_shown(text) if space else "?"))
 
     def _login_answer(self, rest: bytes) -> int:
+        """Exact words only: clients of Dovecot's proxy are used to `ok` being a refusal."""
         self._received = 6
-        word, _, text = rest.partition(b" ")
-        if word.upper() == b"OK":
+        if rest[:3] == b"OK ":
             self._sent &= ~(_LOGIN | _AUTHENTICATE)
+            text = rest[3:]
             match = _BANNER_CAPS.match(text)
             if match is not None:
                 self._ok_caps = match[1]
                 text = text[match.end():].lstrip(b" ")
             self._ok = text
             return READY
-        text = text if word.upper() == b"NO" else rest
-        self.reason = text.decode("utf-8", "backslashreplace")
-        if word.upper() == b"NO" and text.startswith(b"[") and b"]" in text:
-            code = text[1:text.index(b"]")].upper()
-            self.temporary = code == b"UNAVAILABLE"
-            if code != b"AUTHENTICATIONFAILED":
-                self.reply = b"NO " + text
+        self.reason = (rest[3:] if rest[:3].upper() == b"NO " else rest).decode("utf-8", "backslashreplace")
+        if rest[:4] == b"NO [":
+            self.temporary = rest.startswith(b"[UNAVAILABLE]", 3)
+            if not rest.startswith(b"[AUTHENTICATIONFAILED]", 3):
+                self.reply = rest
         return REFUSED
 
     def _fail(self, failure: int, reason: str) -> int:
         self.failure = failure
         self.reason = reason
         return FAILED
+
+
+def _shown(line: bytes) -> str:
+    """A backend's words for a log: what is not text becomes `?`, and not too much of it."""
+    text = line.decode("utf-8", "replace").replace("\ufffd", "?").translate(_CONTROL)
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX - 3] + "..."

@@ -29,6 +29,7 @@ class Imap:
             tls_available=offer.tls_available,
             id_reply=id_reply(settings.get("imap_id_send", "name *")),
             id_retain=bool(settings.get("imap_id_retain")),
+            literal_minus=bool(settings.get("imap_literal_minus")),
         )
 
     def frontend(self, shared: ImapSettings) -> ImapFrontend:

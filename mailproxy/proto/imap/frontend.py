@@ -15,13 +15,14 @@ from mailproxy.proto import spec
 from mailproxy.proto.events import Event, Identify, PlainLogin, Quit, SaslAbort, SaslResponse, SaslStart, StartTls
 from mailproxy.proto.imap import wire
 from mailproxy.proto.imap.backend import ImapBackend
-from mailproxy.proto.imap.wire import LIST, NIL, STRING, TAG_MAX, TOKEN_MAX, Argument, Arguments, TooLarge
+from mailproxy.proto.imap.wire import LIST, NIL, STRING, TAG_MAX, TOKEN_MAX, Argument, Arguments, Overflow, TooLarge
 
-SASL_MAX = 8192
+#: Bytes of a SASL response in base64.
+SASL_MAX = 8191
 BAD_MAX = 3
 #: Longest key of an ID parameter (RFC 2971).
 ID_KEY_MAX = 30
-#: Bytes of the client's ID that are kept for the backend (imap_id_retain).
+#: Bytes of the client's ID that are kept for the backend (imap_id_retain); the first parameter always is.
 ID_RETAIN_MAX = 256
 #: Parameters of one ID command that are looked at; RFC 2971 allows 30.
 ID_PAIRS_MAX = 64
@@ -84,7 +85,8 @@ class ImapSettings:
 
 
 class ImapFrontend:
-    """One client's dialogue.  `listed`: it has asked for CAPABILITY.  `client_id`: parameters kept for the backend."""
+    """One client's dialogue.  `listed`: it has asked for CAPABILITY; behind STARTTLS that does not count, as it does
+    not for Dovecot.  `client_id`: parameters kept for the backend."""
 
     __slots__ = (
         "_args",
@@ -99,6 +101,7 @@ class ImapFrontend:
         "_skip",
         "_tag",
         "_tls",
+        "_upgraded",
         "client_id",
         "listed",
         "state",
@@ -118,6 +121,7 @@ class ImapFrontend:
         self._bad = 0
         self._caps = b""
         self._tls = False
+        self._upgraded = False
         self._ids = 0
         self._skip = False
 
@@ -133,6 +137,7 @@ class ImapFrontend:
         self._buf = b""
         self._pos = 0
         self._skip = False
+        self._upgraded = True
         self._know(True, True)
 
     def trust(self, secured: bool) -> None:
@@ -247,9 +252,11 @@ class ImapFrontend:
             match = _HEAD.match(buf, pos)
             assert match is not None            # it can match nothing at all
             end = match.end()
-            if end == len(buf) or buf[end:] == b"\r":
-                return self._overflow() if len(buf) - pos >= TOKEN_MAX else None
             tag, name = match[1], match[2] or b""
+            if len(tag) >= TOKEN_MAX or len(name) >= TOKEN_MAX:
+                return self._overflow()
+            if end == len(buf) or buf[end:] == b"\r":
+                return None
             if not tag or len(tag) > TAG_MAX or _BAD_TAG.search(tag):
                 self._tag = b"*"
                 self._skip = True
@@ -257,23 +264,23 @@ class ImapFrontend:
             self._tag, self._name = tag, name.upper()
             if self._name == b"AUTHENTICATE":
                 return self._authenticate(end)
+            args = self._args = Arguments(end - pos, literal_minus=self._set.literal_minus)
             self._pos = pos = end
-            args = self._args = Arguments()
         return self._arguments(args, buf, pos)
 
     def _arguments(self, args: Arguments, buf: bytes, pos: int) -> Event | None:
         try:
             done, self._pos = args.read(buf, pos)
+        except Overflow:
+            self._args = None
+            return self._overflow()
         except TooLarge as error:
             self._args = None
-            if str(error) == "Literal size too large":
-                self.bye(str(error))
-                return Quit(str(error))
-            self._out.append(self._tag + b" BAD " + str(error).encode() + b"\r\n")
-            self.state = CLOSED
-            return Quit("Input buffer full")
+            self.bye(str(error))
+            return Quit(str(error))
         except ProtocolError as error:
-            return self._unparsable(args, str(error))
+            self._pos = args.failed_at
+            return self._unparsable(str(error))
         if not done:
             if args.wants_literal:
                 args.wants_literal = False
@@ -291,11 +298,11 @@ class ImapFrontend:
             return _CONTINUE
         return self._bad_command()
 
-    def _unparsable(self, args: Arguments, text: str) -> Event:
+    def _unparsable(self, text: str) -> Event:
         """Arguments that break the grammar: answered, and the rest of the line is dropped."""
         self._args = None
         self._skip = True
-        if self._name == b"ID" and text == "Too many '('" and args.items and args.items[0][1]:
+        if self._name == b"ID" and text == "Too many '('" and b"(((" not in self._buf[self._pos:]:
             text = "Invalid ID parameters"
         elif text.startswith("Missing LF"):
             self._out.append(b"+ OK\r\n")
@@ -326,7 +333,7 @@ class ImapFrontend:
     # --- the commands ----------------------------------------------------------------------------------------------
 
     def _capability(self, args: list[Argument]) -> Event | None:
-        self.listed = True
+        self.listed = self.listed or not self._upgraded
         self._out.append(b"* CAPABILITY %b\r\n%b OK Pre-login capabilities listed, post-login capabilities have more."
                          b"\r\n" % (self._caps, self._tag))
         return _CONTINUE
@@ -388,7 +395,7 @@ class ImapFrontend:
             if value is not None and wire.needs_literal(value):
                 continue
             pair = wire.quoted(key) + b" " + (b"NIL" if value is None else wire.quoted(value)) + b" "
-            if len(kept) + len(pair) <= ID_RETAIN_MAX:
+            if not kept or len(kept) + len(pair) <= ID_RETAIN_MAX:
                 kept += pair
         self.client_id = kept
 
@@ -397,24 +404,26 @@ class ImapFrontend:
     def _authenticate(self, pos: int) -> Event | None:
         """AUTHENTICATE is read as one line: the initial response may be longer than other arguments."""
         end = self._buf.find(b"\n", pos)
-        if end < 0:
-            return self._too_large() if len(self._buf) - pos > SASL_MAX else None
-        words = self._buf[pos:end].rstrip(b"\r").lstrip(b" ").split(b" ", 1)
+        if end < 0 and len(self._buf) - pos <= SASL_MAX + TOKEN_MAX + 2:
+            return None
+        words = self._buf[pos:end if end >= 0 else None].rstrip(b"\r").removeprefix(b" ").split(b" ", 1)
+        if len(words[0]) >= TOKEN_MAX:
+            return self._overflow()
+        if end < 0 or len(words[-1]) > SASL_MAX:
+            return self._too_large(words[0].upper())
         self._pos = end + 1
-        if len(words[-1]) > SASL_MAX:
-            return self._too_large()
         if not words[0]:
             return self._bad_command()
         self.state = WAIT
         if len(words) == 1:
             return SaslStart(words[0].upper(), None)
-        initial = words[1].strip(b" ")
-        return SaslStart(words[0].upper(), b"" if initial == b"=" else initial)
+        initial = words[1].strip(b" ").partition(b" ")[0]
+        return SaslStart(words[0].upper(), b"" if initial == b"=" else initial or None)
 
     def _sasl_line(self) -> Event | None:
         end = self._buf.find(b"\n", self._pos)
         if end < 0:
-            return self._too_large() if len(self._buf) - self._pos > SASL_MAX else None
+            return self._too_large() if len(self._buf) - self._pos > SASL_MAX + 1 else None
         line = self._buf[self._pos:end].rstrip(b"\r")
         self._pos = end + 1
         if len(line) > SASL_MAX:
@@ -422,9 +431,9 @@ class ImapFrontend:
         self.state = WAIT
         return SaslAbort() if line == b"*" else SaslResponse(line)
 
-    def _too_large(self) -> Event:
+    def _too_large(self, mechanism: bytes = b"") -> Event:
         self.state = CLOSED
-        return Quit("Authentication response too large")
+        return Quit("Authentication response too large", mechanism)
 
 
 def _text(value: bytes) -> str:
@@ -463,8 +472,8 @@ def _forwarded(said: list[tuple[bytes, bytes | None]]) -> dict[str, str]:
         name = _FORWARDED.get(low)
         if name is None and low.startswith(_FORWARD):
             name = "forward_" + _text(key[len(_FORWARD):])
-        if name is not None:
-            found[name] = "" if value is None else _text(value)
+        if name is not None and value is not None:
+            found[name] = _text(value)
     return found
 
 

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from ..scenario import Group
-from . import authentication, failure, fields, prelogin, security, settings, success, trusted
+from . import authentication, edges, failure, fields, prelogin, security, settings, success, trusted
 
 GROUPS: tuple[Group, ...] = (success.GROUP, prelogin.GROUP, *security.GROUPS, *failure.GROUPS, *fields.GROUPS,
-                             *trusted.GROUPS, *authentication.GROUPS, *settings.GROUPS)
+                             *trusted.GROUPS, *authentication.GROUPS, *settings.GROUPS,
+                             *edges.GROUPS)

@@ -79,7 +79,7 @@ def test_without_a_daemon(commands: Commands) -> None:
     assert commands.mailproxy("--version") == (0, "0.1.0\n", "")
     assert commands.mailproxy("--help")[1].startswith("usage: mailproxy")
     assert commands.mpadm("nonsense")[0] == 64
-    assert commands.mpadm("stop", "now") == (64, "", "mpadm stop \n")
+    assert commands.mpadm("stop", "now") == (64, "", "usage: mpadm stop\n")
     assert commands.mpadm("-f", "bogus", "service", "status") == (75, "", "Fatal: Unknown print formatter: bogus\n")
     assert commands.mpadm("pw", "-s", "PLAIN", "-p", "x") == (0, "{PLAIN}x\n", "")
     assert commands.mpadm("pw", "-t", "{PLAIN}x", "-p", "x") == (0, "{PLAIN}x (verified)\n", "")
