@@ -22,6 +22,11 @@ _CONTROL[13] = "\\r"
 _CONTROL.update((code, f"\\u{code:04x}") for code in (*range(0x80, 0xa0), 0x2028, 0x2029))
 
 
+def sanitise(text: str) -> str:
+    """One event is one line: control characters become visible escapes."""
+    return text if text.isprintable() else text.translate(_CONTROL)
+
+
 class Log:
     """A process's way to the log.  `buffered`: hold lines until `flush()` (the loop's end-of-batch hook)."""
 
@@ -41,8 +46,7 @@ class Log:
 
     def write(self, kind: int, text: str) -> None:
         """Queue or write one event; `text` may hold anything."""
-        if not text.isprintable():
-            text = text.translate(_CONTROL)
+        text = sanitise(text)
         data = text.encode("utf-8", "backslashreplace")
         if len(data) > MAX_TEXT:
             for start in range(0, len(data), MAX_TEXT):
