@@ -20,7 +20,9 @@ class ConnectFailed(MailproxyError):
         self.bind = bind
 
 
-_NONBLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_NONBLOCKING = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_INET, _INET6 = int(socket.AF_INET), int(socket.AF_INET6)
+_TCP, _NODELAY = int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY)
 _IP_BIND_ADDRESS_NO_PORT = 24       # Linux: choose the source port at connect time, so that it is unique per 4-tuple
 _CONNECTING = (0, 115)              # EINPROGRESS
 
@@ -28,7 +30,8 @@ _CONNECTING = (0, 115)              # EINPROGRESS
 def start(ip: str, port: int, source: str | None) -> int:
     """A non-blocking descriptor on its way to (ip, port).  Raises ConnectFailed."""
     try:
-        sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, _NONBLOCKING)
+        # the type under socket.socket, and plain numbers: the Python layers cost more than the system call
+        sock = socket.SocketType(_INET6 if ":" in ip else _INET, _NONBLOCKING)
     except OSError as error:
         raise ConnectFailed(f"socket() failed: {error.strerror}") from error
     if source is not None:
@@ -38,7 +41,7 @@ def start(ip: str, port: int, source: str | None) -> int:
         except OSError as error:
             sock.close()
             raise ConnectFailed(error.strerror or str(error), bind=True) from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(_TCP, _NODELAY, 1)
     code = sock.connect_ex((ip, port))
     if code not in _CONNECTING:
         sock.close()

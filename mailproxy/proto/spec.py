@@ -52,7 +52,9 @@ class Order:
     starttls: bool = False
     implicit_tls: bool = False
     pipelining: bool = True
-    identity: tuple[tuple[str, str], ...] = ()      # canonical names of events.Identify; () sends nothing
+    #: Canonical names of events.Identify: session, rip, rport, lip, lport, ttl, in this order, then forward_NAME;
+    #: () sends nothing.
+    identity: tuple[tuple[str, str], ...] = ()
     client_id: bytes = b""              # parameters of the client's own ID to pass on, protocol syntax
     client_listed: bool = False         # the client asked for capabilities before it logged in
 

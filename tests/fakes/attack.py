@@ -285,6 +285,7 @@ class Target:
             self.server.wait("imap", "imaps")
         except BaseException:
             self.server.stop()
+            shutil.rmtree(directory, ignore_errors=True)
             raise
         self.backend = Backend(good)
         self.canary = self.login()

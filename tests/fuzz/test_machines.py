@@ -17,6 +17,9 @@ from tests.unit.proto.drive import BACKEND_INPUT, CLIENT_INPUT, converse, fronte
 
 CHUNKS = st.lists(CLIENT_INPUT | st.binary(max_size=50), max_size=8)
 
+IDENTITY = (("session", "S\"\\"), ("rip", "10.1.1.1"), ("rport", "1"), ("lip", "::1"), ("lport", "143"), ("ttl", "4"),
+            ("forward_a", "x\"y"))
+
 
 @given(CHUNKS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([spec.AUTH_FAILED, spec.TEMP_FAIL,
                                                                            spec.PLAINTEXT_DISABLED, spec.TLS_REQUIRED]))
@@ -42,7 +45,7 @@ def test_frontend(chunks: list[bytes], tls: bool, needs_tls: bool, minus: bool, 
 @examples(300)
 def test_backend(chunks: list[bytes], mechanism: str, starttls: bool, pipelining: bool, listed: bool) -> None:
     options: dict[str, Any] = {"starttls": starttls, "pipelining": pipelining, "client_listed": listed,
-                               "identity": (("rip", "10.1.1.1"), ("forward_a", "x\"y"))}
+                               "identity": IDENTITY}
     machine = ImapBackend(order(mechanism, **options))
     secure = not starttls
     for chunk in chunks:

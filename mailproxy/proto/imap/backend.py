@@ -29,8 +29,9 @@ _ID, _STARTTLS, _CAPABILITY, _AUTHENTICATE, _AUTH_CONTINUE, _LOGIN = (1 << n for
 _SENT_NAMES = ("id", "starttls", "capability", "authenticate", "auth-continue", "login")
 _RECEIVED_NAMES = ("none", "banner", "id", "starttls", "capability", "auth-continue", "login")
 
-_KEYS = {"session": b'"x-session-id"', "rip": b'"x-originating-ip"', "rport": b'"x-originating-port"',
-         "lip": b'"x-connected-ip"', "lport": b'"x-connected-port"', "ttl": b'"x-proxy-ttl"'}
+#: How the first six pairs of an identity are said.
+_KEYS = ("x-session-id", "x-originating-ip", "x-originating-port", "x-connected-ip", "x-connected-port", "x-proxy-ttl")
+_IDENTITY = " ".join(f'"{key}" "%b"' for key in _KEYS).encode()
 _BANNER_CAPS = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.I)
 _CODE = re.compile(rb"\[[^\]]*\] ?")
 _TOKEN_STATUS = re.compile(rb'"status"\s*:\s*"([^"]*)"')
@@ -181,22 +182,27 @@ class ImapBackend:
         self._flags = frozenset(caps.upper().split())
 
     def _id_line(self) -> bytes:
-        parts = []
-        for name, value in self._order.identity:
-            key = _KEYS.get(name) or wire.quoted(b"x-forward-" + name[8:].encode("utf-8", "surrogateescape"))
+        """The client's identity, always in this order; then what is forwarded of it."""
+        identity = self._order.identity
+        values = [value.encode("utf-8", "surrogateescape") for _, value in identity[:len(_KEYS)]]
+        if not wire.is_plain(b"".join(values)):
+            # only a session id of a trusted proxy can be unfit; one that cannot be quoted is worth nothing
+            values = [(wire.as_quoted(value) or b'""')[1:-1] for value in values]
+        text = _IDENTITY % tuple(values)
+        for name, value in identity[len(_KEYS):]:
             raw = value.encode("utf-8", "surrogateescape")
-            # an address or a number needs no look; only forwarded variables can hold anything
-            parts.append(key + (b' "%b"' % raw if name in _KEYS and name != "session" else
-                                b" NIL" if not raw else b" " + self._string(raw)))
-        return b"I ID (%b%b)\r\n" % (self._order.client_id, b" ".join(parts))
+            key = wire.quoted(b"x-forward-" + name[8:].encode("utf-8", "surrogateescape"))
+            text += b" %b %b" % (key, self._string(raw) if raw else b"NIL")
+        return b"I ID (%b%b)\r\n" % (self._order.client_id, text)
 
     def _string(self, value: bytes) -> bytes:
         """A string in a place where we do not wait for a `+`."""
-        if wire.needs_literal(value):
-            if b"LITERAL+" in self._flags or b"LITERAL-" in self._flags:
-                return b"{%d+}\r\n" % len(value) + value
-            return b"NIL"
-        return wire.quoted(value)
+        text = wire.as_quoted(value)
+        if text is not None:
+            return text
+        if b"LITERAL+" in self._flags or b"LITERAL-" in self._flags:
+            return b"{%d+}\r\n" % len(value) + value
+        return b"NIL"
 
     def _login(self) -> int:
         """CAPABILITY if needed, and the login command."""
@@ -211,8 +217,9 @@ class ImapBackend:
             return self._fail(spec.REMOTE_CONFIG, "LOGINDISABLED advertised, but SSL/TLS not enabled")
         user = order.user.encode("utf-8", "surrogateescape")
         password = order.password.reveal().encode("utf-8", "surrogateescape")
-        if not wire.needs_literal(user) and not wire.needs_literal(password):
-            self._command(_LOGIN, b"L LOGIN %b %b\r\n" % (wire.quoted(user), wire.quoted(password)))
+        name, secret = wire.as_quoted(user), wire.as_quoted(password)
+        if name is not None and secret is not None:
+            self._command(_LOGIN, b"L LOGIN %b %b\r\n" % (name, secret))
             return MORE
         parts = wire.pieces([user, password], non_sync=b"LITERAL+" in self._flags)
         self._later = [*parts[1:-1], parts[-1] + b"\r\n"] if len(parts) > 1 else []

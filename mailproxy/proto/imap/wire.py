@@ -166,6 +166,21 @@ def _check_word(match: re.Match[bytes]) -> None:
 
 
 _NEEDS_LITERAL = re.compile(rb"[\x80-\xff\r\n\0]")
+_NEEDS_LOOK = re.compile(rb'[\x80-\xff\r\n\0"\\]')
+#: More characters to escape than this, and Dovecot sends a literal.
+_ESCAPES_MAX = 4
+
+
+def is_plain(value: bytes) -> bool:
+    """It can stand between quotes as it is."""
+    return _NEEDS_LOOK.search(value) is None
+
+
+def as_quoted(value: bytes) -> bytes | None:
+    """The value as a quoted string, None if it has to be a literal.  One search for what nearly all values are."""
+    if _NEEDS_LOOK.search(value) is None:
+        return b'"%b"' % value
+    return None if needs_literal(value) else quoted(value)
 
 
 def quoted(value: bytes) -> bytes:
@@ -177,7 +192,7 @@ def quoted(value: bytes) -> bytes:
 
 def needs_literal(value: bytes) -> bool:
     """Whether Dovecot would not quote it: 8-bit bytes, line ends, or more than four characters to escape."""
-    return _NEEDS_LITERAL.search(value) is not None or value.count(b"\\") + value.count(b'"') > 4
+    return _NEEDS_LITERAL.search(value) is not None or value.count(b"\\") + value.count(b'"') > _ESCAPES_MAX
 
 
 def pieces(values: list[bytes], *, non_sync: bool) -> list[bytes]:
@@ -187,8 +202,9 @@ def pieces(values: list[bytes], *, non_sync: bool) -> list[bytes]:
     for number, value in enumerate(values):
         if number:
             out[-1] += b" "
-        if not needs_literal(value):
-            out[-1] += quoted(value)
+        plain = as_quoted(value)
+        if plain is not None:
+            out[-1] += plain
         elif non_sync:
             out[-1] += b"{%d+}\r\n" % len(value) + value
         else:

@@ -18,6 +18,12 @@ from tests.unit.proto.drive import BACKEND_INPUT, cut, dialogue, order, singly
 BANNER = b"* OK [CAPABILITY IMAP4rev1 ID SASL-IR LITERAL+] ready\r\n"
 LOGIN = b'L LOGIN "alice" "sesame"\r\n'
 
+IDENTITY = (("session", "S"), ("rip", "10.1.1.1"), ("rport", "4321"), ("lip", "10.0.0.1"), ("lport", "143"),
+            ("ttl", "4"))
+ID = (b'I ID ("x-session-id" "S" "x-originating-ip" "10.1.1.1" "x-originating-port" "4321" "x-connected-ip" "10.0.0.1" '
+      b'"x-connected-port" "143" "x-proxy-ttl" "4")\r\n')
+
+
 
 def run(data: bytes, **options: Any) -> tuple[int, bytes, bytes, str, bytes, bytes]:
     """The same for whole input and single bytes."""
@@ -43,9 +49,9 @@ def test_capability_is_asked_for_when_unknown() -> None:
 
 
 def test_one_command_at_a_time() -> None:
-    machine = ImapBackend(order(pipelining=False, identity=(("rip", "10.1.1.1"),)))
+    machine = ImapBackend(order(pipelining=False, identity=IDENTITY))
     machine.feed(b"* OK [CAPABILITY IMAP4rev1 ID] ready\r\n")
-    assert machine.take_output() == b'I ID ("x-originating-ip" "10.1.1.1")\r\n'
+    assert machine.take_output() == ID
     machine.feed(b"* ID NIL\r\nI OK\r\n")
     assert machine.take_output() == LOGIN
     assert machine.feed(b"L OK in\r\n") == READY
@@ -67,7 +73,7 @@ def test_strings_that_cannot_be_quoted(capability: bytes, expected: bytes) -> No
 
 
 def test_literals_wait_for_their_command() -> None:
-    machine = ImapBackend(order(user="ä", pipelining=False, identity=(("rip", "10.1.1.1"),)))
+    machine = ImapBackend(order(user="ä", pipelining=False, identity=IDENTITY))
     machine.feed(b"* OK [CAPABILITY IMAP4rev1 ID] ready\r\n")
     machine.take_output()
     machine.feed(b"+ go\r\n")
@@ -94,7 +100,7 @@ def test_no_name_or_password_breaks_out_of_its_command(user: str, password: str)
 def test_no_forwarded_variable_breaks_out_of_the_id(values: dict[str, str]) -> None:
     identity = tuple((f"forward_{key}", value) for key, value in values.items()
                      if key.isascii() and key.isprintable())
-    machine = ImapBackend(order(identity=(("session", "s\"x\\"), *identity)))
+    machine = ImapBackend(order(identity=(("session", "s\"x\\"), *IDENTITY[1:], *identity)))
     machine.feed(BANNER)
     out = machine.take_output()
     from mailproxy.proto.imap.wire import Arguments
@@ -102,7 +108,7 @@ def test_no_forwarded_variable_breaks_out_of_the_id(values: dict[str, str]) -> N
     done, end = args.read(out, len(b"I ID"))
     assert done
     assert out[end:].startswith(b"L LOGIN")
-    assert len(args.items[0][1]) == 2 * (1 + len(identity))
+    assert len(args.items[0][1]) == 2 * (len(IDENTITY) + len(identity))
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
@@ -133,7 +139,7 @@ def test_sasl_challenge_that_is_no_base64(challenge: bytes) -> None:
 
 
 def test_starttls_first_and_capabilities_before_it_count() -> None:
-    machine = ImapBackend(order(starttls=True, identity=(("rip", "10.1.1.1"),)))
+    machine = ImapBackend(order(starttls=True, identity=IDENTITY))
     machine.feed(b"* OK [CAPABILITY IMAP4rev1 STARTTLS ID] ready\r\n")
     assert machine.take_output() == b"S STARTTLS\r\n"
     assert machine.feed(b"S OK go\r\n") == START_TLS
@@ -239,6 +245,6 @@ def test_welcome_is_whole_lines(listed: bool, ok: bytes) -> None:
 def test_cuts_make_no_difference(data: bytes, places: list[int], mechanism: str, starttls: bool,
                                  pipelining: bool) -> None:
     options: dict[str, Any] = {"mechanism": mechanism, "starttls": starttls, "pipelining": pipelining,
-                               "identity": (("rip", "10.1.1.1"),)}
+                               "identity": IDENTITY}
     whole = dialogue(ImapBackend(order(**options)), [data])
     assert dialogue(ImapBackend(order(**options)), cut(data, places)) == whole
