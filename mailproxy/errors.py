@@ -5,7 +5,9 @@ What is raised is a peer that breaks its protocol, a configuration that cannot b
 """
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from types import TracebackType
 
 
 class MailproxyError(Exception):
@@ -41,6 +43,22 @@ class ConfigInvalid(MailproxyError):
     def __init__(self, problems: tuple[Problem, ...] | list[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+#: Innermost frames named in a panic line.
+_FRAMES = 6
+
+
+def describe(failure: BaseException) -> str:
+    """A bug in one line: where, and of what kind.  No message and no values: they may be secrets."""
+    where = []
+    trace: TracebackType | None = failure.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        where.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}()")
+        trace = trace.tb_next
+    detail = f" [{failure.strerror}]" if isinstance(failure, OSError) and failure.strerror else ""
+    return f"unhandled {type(failure).__name__}{detail} at {' < '.join(reversed(where[-_FRAMES:]))}"
 
 
 #: Exit codes of the daemon family (Dovecot's, so that init scripts and monitoring keep working).

@@ -239,6 +239,13 @@ class Connection:
         self._client.close()
         self.worker.ended(self)
 
+    def drop(self) -> None:
+        """End it without a word: the session is not to be trusted any more."""
+        self.session.abandon()
+        self.backend_close()
+        self._out = b""
+        self.close()
+
     # --- backend ---------------------------------------------------------------------------------------------------
 
     def connect(self, target: Target, source: str | None) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,43 +66,48 @@ def prepare(conf: Any, service: Any) -> Setup:
 def rehearse(setup: Setup, script: Script) -> None:
     """`ROUNDS` logins without TLS and, if there is a certificate, as many with it."""
     views, setup.views = setup.views, None
-    sinks = os.open("/dev/null", os.O_WRONLY), *os.pipe()
-    try:
+    with ExitStack() as stack:
+        sinks = _sinks(stack)
         for tls in (False, True)[:2 if setup.contexts.server is not None else 1]:
             for _ in range(ROUNDS):
-                _login(setup, script, tls, sinks)
-    finally:
-        for fd in sinks:
-            os.close(fd)
-        setup.views = views
-        setup.backends = Backends()
+                if not _login(setup, script, tls, sinks):
+                    break               # somebody else's connection came between, or the machine is too busy
+    setup.views = views
+    setup.backends = Backends()
 
 
-def _login(setup: Setup, script: Script, tls: bool, sinks: tuple[int, ...]) -> None:
+def _sinks(stack: ExitStack) -> tuple[int, int]:
+    """Descriptors for reports and logs, and for the master's end of life."""
+    null = os.open("/dev/null", os.O_WRONLY)
+    stack.callback(os.close, null)
+    ends = os.pipe()
+    stack.callback(os.close, ends[0])
+    stack.callback(os.close, ends[1])
+    return null, ends[1]
+
+
+def _login(setup: Setup, script: Script, tls: bool, sinks: tuple[int, int]) -> bool:
+    """One login; False if it did not come to its end in time."""
     from mailproxy.login.worker import Worker
-    front, back = _listen(), _listen()
-    auth = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    address = f"\0mailproxy-rehearsal-{os.getpid()}-{front.fileno()}"
-    auth.bind(address)
-    auth.listen(1)
-    child = Child(setup.policy.service, setup.protocol, 0, "/", (
-        Listener("rehearsal", "inet", front, ssl=tls, address=front.getsockname()[:2]),),
-        status_fd=sinks[0], dead_fd=sinks[2], log_fd=sinks[0], client_limit=1, service_count=1)
-    worker = Worker(child, setup, address)
-    loop = worker.loop
-    peers = [_Peer(loop, auth, _auth_lines(setup, back.getsockname()[1])),
-             _Peer(loop, back, _backend_lines(script))]
-    client = _Client(loop, front.getsockname()[:2], script, setup if tls else None)
-    loop.call_later(PATIENCE, loop.stop)
-    try:
+    null, dead = sinks
+    with ExitStack() as stack:
+        front, back = stack.enter_context(_listen()), stack.enter_context(_listen())
+        auth = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+        address = f"\0mailproxy-rehearsal-{os.getpid()}-{front.fileno()}"
+        auth.bind(address)
+        auth.listen(1)
+        child = Child(setup.policy.service, setup.protocol, 0, "/", (
+            Listener("rehearsal", "inet", front, ssl=tls, address=front.getsockname()[:2]),),
+            status_fd=null, dead_fd=dead, log_fd=null, client_limit=1, service_count=1)
+        worker = Worker(child, setup, address)
+        loop = worker.loop
+        stack.callback(loop.close)
+        for listener, lines in ((auth, _auth_lines(setup, back.getsockname()[1])), (back, _backend_lines(script))):
+            stack.callback(_Peer(loop, listener, lines).close)
+        stack.callback(_Client(loop, front.getsockname()[:2], script, setup if tls else None).close)
+        limit = loop.call_later(PATIENCE, loop.stop)
         worker.serve()
-    finally:
-        loop.close()
-        client.close()
-        for peer in peers:
-            peer.close()
-        for sock in (front, back, auth):
-            sock.close()
+        return loop.now < limit.when
 
 
 def _listen() -> socket.socket:

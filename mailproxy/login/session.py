@@ -751,6 +751,14 @@ class Session:
             self._notice.cancel()
             self._notice = None
 
+    def abandon(self) -> None:
+        """Leave timers and the auth server; say and log nothing."""
+        self.state = CLOSED
+        self._release_timers()
+        if self._request:
+            self.shared.auth.cancel(self._request)
+            self._request = 0
+
     def let_go(self) -> None:
         """Nothing calls us any more: drop what refers back to us."""
         self.io = _NOWHERE

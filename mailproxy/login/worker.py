@@ -11,8 +11,9 @@ import os
 import time
 from collections.abc import Callable
 
+from mailproxy.errors import describe
 from mailproxy.ipc.contract import Child, Listener
-from mailproxy.log.pipe import Log
+from mailproxy.log.pipe import PANIC, Log
 from mailproxy.login.authclient import SOCKET, AuthClient
 from mailproxy.login.connection import Connection, Proxied
 from mailproxy.login.rehearsal import prepare
@@ -20,6 +21,7 @@ from mailproxy.login.setup import Setup, Sources
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop
 from mailproxy.net.signals import Signals
 from mailproxy.net.transport import borrowed
+from mailproxy.relay.relay import Relay
 
 __all__ = ["main", "prepare"]
 
@@ -82,6 +84,7 @@ class Worker:
         setup.log = self.log
         setup.sources = Sources(setup.source_names, self.log)
         self.loop.at_batch_end(self._batch_end)
+        self.loop.on_failure = self._failed
         self.auth = setup.auth = AuthClient(self.loop, self.log, self._auth_ready, auth_address)
         self.loop.register(child.dead_fd, 0, self._retire)      # EPOLLERR comes unasked
 
@@ -111,6 +114,15 @@ class Worker:
         self.log.flush()
         if self._exit and not self._sessions and not self.proxied:
             self.loop.stop()
+
+    def _failed(self, handler: Callable[[int], None] | None, failure: Exception) -> None:
+        """A bug of ours costs the session in which it showed, and no other."""
+        self.log.write(PANIC, describe(failure))
+        owner = getattr(handler, "__self__", None)
+        if isinstance(owner, Connection):
+            owner.drop()
+        elif isinstance(owner, Relay):
+            owner.fail()
 
     def _auth_ready(self) -> None:
         for connection in list(self._sessions):
@@ -161,6 +173,8 @@ class Worker:
             self._stop_listening()
         if free <= 1 or not self._reporting:
             self._report()
+        if self._set_title is not None:
+            self._retitle()
         connection.begin(implicit_tls=listener.ssl)
 
     def _pause_accepting(self) -> None:
@@ -190,6 +204,8 @@ class Worker:
             self._listen()
         if not self._reporting or self._reported == 0:
             self._report()
+        if self._set_title is not None:
+            self._retitle()
         count = self._child.service_count
         if count and self.served >= count:
             self._exit = True           # checked again when the batch ends
@@ -215,8 +231,6 @@ class Worker:
         elif not self._reporting:
             self._reporting = True
             self.loop.call_later(REPORT_EVERY, self._report_late)
-        if self._set_title is not None:
-            self._retitle()
 
     def _report_late(self) -> None:
         self._reporting = False

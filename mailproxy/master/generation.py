@@ -6,6 +6,7 @@ It must not know what any role does; roles come as modules.
 """
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -175,10 +176,18 @@ def _fill(made: Generation, builder: Builder, plans: list[Plan], core: Any) -> N
         made.units[plan.service.name].launch = _launch(builder, made, plan, core, top)
 
 
+#: Lines that may wait for a log process that is slow or being replaced, before writers wait too.
+_LOG_PIPE_SIZE = 1 << 20
+
+
 def _log_pipe(*, blocking: bool) -> tuple[int, int]:
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     os.set_blocking(write_fd, blocking)
+    try:
+        fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, _LOG_PIPE_SIZE)
+    except OSError:                     # beyond what an ordinary user may have: the kernel's 64 KiB must do
+        return read_fd, write_fd
     return read_fd, write_fd
 
 

@@ -11,10 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Any, NoReturn
 
-from mailproxy.errors import EXIT_FATAL, EXIT_OUT_OF_MEMORY, MailproxyError
+from mailproxy.errors import EXIT_FATAL, EXIT_OUT_OF_MEMORY, MailproxyError, describe
 from mailproxy.ipc.contract import Child
 from mailproxy.log.pipe import FATAL, PANIC, Log
 from mailproxy.master import forkhooks, signals
@@ -22,8 +21,6 @@ from mailproxy.master.identity import Identity
 
 #: Descriptors that the master may open between two computations of the highest one.
 _MARGIN = 4096
-#: Innermost frames named in a panic line.
-_FRAMES = 6
 
 #: A function and what to call it with.
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -132,18 +129,6 @@ def _last_words(launch: Launch, kind: int, text: str) -> None:
         Log(2).write(kind, text)
     except OSError:                     # no log any more; the exit code says the rest
         return
-
-
-def describe(failure: BaseException) -> str:
-    """A bug in one line: where, and of what kind.  No message and no values: they may be secrets."""
-    where = []
-    trace: TracebackType | None = failure.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        where.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}()")
-        trace = trace.tb_next
-    detail = f" [{failure.strerror}]" if isinstance(failure, OSError) and failure.strerror else ""
-    return f"unhandled {type(failure).__name__}{detail} at {' < '.join(reversed(where[-_FRAMES:]))}"
 
 
 def exit_status(status: int) -> tuple[int, int]:

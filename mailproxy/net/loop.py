@@ -54,7 +54,8 @@ class Timer:
 class Loop:
     """Single-threaded.  `now` is the monotonic time in seconds at the start of the current batch."""
 
-    __slots__ = ("_epoll", "_handlers", "_hooks", "_next_due", "_running", "_timers", "now")
+    __slots__ = ("_epoll", "_handlers", "_hooks", "_next_due", "_running", "_timers", "now",
+                 "on_failure")
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -64,6 +65,8 @@ class Loop:
         self._next_due = _NEVER
         self._hooks: list[Callable[[], None]] = []
         self._running = False
+        #: Told of an exception with the handler that raised it (None: a timer or a hook).
+        self.on_failure: Callable[[Handler | None, Exception], None] | None = None
 
     def register(self, fd: int, events: int, handler: Handler) -> None:
         """Start watching `fd` (level-triggered).  ValueError, OSError as epoll_ctl(2) has them."""
@@ -103,7 +106,7 @@ class Loop:
         self._hooks.append(hook)
 
     def run(self) -> None:
-        """Serve until `stop()`.  Exceptions of handlers pass through: they are bugs, and the process ends."""
+        """Serve until `stop()`.  An exception of a handler is a bug: it goes to `on_failure`, or passes through."""
         poll = self._epoll.poll
         handlers = self._handlers
         monotonic = time.monotonic
@@ -118,14 +121,22 @@ class Loop:
                 # epoll counts in whole milliseconds and rounds up: never early, never spinning
                 events = poll(0 if wait <= 0 else wait if wait < _LONGEST else _LONGEST, _BATCH)
             self.now = now = monotonic()
-            for fd, mask in events:
-                handler = handlers.get(fd)
-                if handler is not None:
-                    handler(mask)
-            if now >= self._next_due:
-                self._fire(now)
-            for hook in hooks:
-                hook()
+            fd = -1
+            try:
+                for fd, mask in events:
+                    handler = handlers.get(fd)
+                    if handler is not None:
+                        handler(mask)
+                fd = -1
+                if now >= self._next_due:
+                    self._fire(now)
+                for hook in hooks:
+                    hook()
+            except Exception as failure:
+                # what was left of the batch is announced again: everything is level-triggered
+                if self.on_failure is None:
+                    raise
+                self.on_failure(handlers.get(fd), failure)
 
     def stop(self) -> None:
         self._running = False

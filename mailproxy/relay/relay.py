@@ -121,6 +121,11 @@ class Relay:
                 pipes.discard(side.pipe)
                 side.pipe = None
 
+    def fail(self) -> None:
+        """End at once: something is wrong with us, not with a side."""
+        self._why = (CLIENT, "internal error")
+        self._finish()
+
     # --- events ----------------------------------------------------------------------------------------------------
 
     def _client_event(self, mask: int) -> None:

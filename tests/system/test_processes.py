@@ -137,7 +137,7 @@ def test_root_gives_its_rights_away(start: Start) -> None:
 
 
 def test_titles_show_clients_when_asked(start: Start) -> None:
-    server = start("verbose_proctitle = yes\ninstance_name = r1")
+    server = start("verbose_proctitle = yes\ninstance_name = r1\nservice imap-login {\n  process_limit = 1\n}\n")
     idle = imaplib.IMAP4(servers.HOST, server.port["imap"], timeout=20)
     title = "mailproxy-r1/imap-login"
     servers.wait_until(lambda: f"{title} [127.0.0.1 pre-login]" in titles(server))

@@ -40,7 +40,8 @@ class Peer:
             connection.sendall(self._greeting.encode())
             for line in lines:
                 self.lines.append(line.decode().rstrip("\n"))
-                connection.sendall(self._answer(self.lines[-1]).encode())
+                if answer := self._answer(self.lines[-1]):
+                    connection.sendall(answer.encode())
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX) as nobody:           # ends an accept() that waits
