@@ -121,7 +121,8 @@ class Connection:
         self._reading = True
         if self._mask != IN:
             self._arm()
-        if self._client.tls:
+        client = self._client
+        if isinstance(client, Tls) and client.pending():
             # decrypted bytes raise no event; a batch later, so that a flood of commands is no recursion
             self._loop.call_later(0, self._read_waiting)
 
@@ -196,7 +197,7 @@ class Connection:
             return
         done = ready or self.session.tls_ready
         self._loop.swap(self._fd, lambda mask: self._shake(done))
-        self._shake(done)
+        self._arm()                     # the first message is the client's
 
     def _shake(self, done: Callable[[], None]) -> None:
         client = self._client

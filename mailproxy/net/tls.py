@@ -101,6 +101,8 @@ def server_context(options: Options, pairs: list[Pair], *, client_ca: str = "", 
     """For listeners and STARTTLS.  `pairs`: the certificate and perhaps one of another key type."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _apply(context, options)
+    # one ticket a handshake: each resumption brings the next one, and a second costs a tenth of a full handshake
+    context.num_tickets = 1
     # the log tells clients that say goodbye from those that do not
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     for number, pair in enumerate(pairs):

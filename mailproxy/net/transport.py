@@ -130,7 +130,7 @@ class Tls:
     tls = True
 
     def __init__(self, plain: Plain, context: ssl.SSLContext, *, server_side: bool, name: str | None = None) -> None:
-        sock = socket.socket(fileno=plain.fd)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, plain.fd)   # the family does not matter any more
         sock.setblocking(False)
         try:
             self.sock = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False,

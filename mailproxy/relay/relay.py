@@ -94,9 +94,9 @@ class Relay:
             return
         self._watch()
         # TLS may hold decrypted bytes that no event will announce
-        if client.link.tls:
+        if isinstance(client.link, Tls) and client.link.pending():
             self._client_event(IN)
-        if backend.link.tls and self._state == RUNNING:
+        if isinstance(backend.link, Tls) and self._state == RUNNING and backend.link.pending():
             self._backend_event(IN)
 
     def counts(self) -> tuple[str, str]:
@@ -198,9 +198,9 @@ class Relay:
                     if sent < count:
                         other.pending = bytes(_BUFFER[sent:count])
                         return None
-                if link.tls:
-                    continue                    # a read takes a whole record: what is left, epoll knows of
-                if count >= _BULK and not other.link.tls:
+                if isinstance(link, Tls) and link.pending():
+                    continue                    # a read takes a whole record: what is left of it, epoll does not know
+                if count >= _BULK and not (link.tls or other.link.tls):
                     other.spliced = True
                 return None
             if count == 0:
