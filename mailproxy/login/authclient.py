@@ -219,6 +219,10 @@ class AuthClient:
         # an auth server that is being replaced listens again within milliseconds
         self._timer = self._loop.call_later(0 if was == READY else RETRY, self._connect)
 
+    def fail(self) -> None:
+        """Start anew: something is wrong with us."""
+        self._lost("internal error")
+
     def _too_slow(self) -> None:
         self._lost(f"Auth process not responding (no handshake within {HANDSHAKE:.0f} secs)")
 

@@ -34,11 +34,15 @@ _RESET = os.strerror(errno.ECONNRESET)
 BACKEND_OUT_MAX = 32768
 
 
+def _unasked() -> None:
+    """Nobody waits for a handshake."""
+
+
 class Connection:
     """Implements login.ports.Io."""
 
     __slots__ = ("_backend", "_backend_fd", "_backend_mask", "_backend_out", "_client", "_connected", "_fd", "_loop",
-                 "_mask", "_out", "_reading", "_sent", "_sent_backend", "session", "worker")
+                 "_mask", "_out", "_reading", "_sent", "_sent_backend", "_shaken", "session", "worker")
 
     def __init__(self, worker: Worker, fd: int, setup: Setup, remote: tuple[str, int],
                  local: tuple[str, int], listener: str) -> None:
@@ -56,6 +60,7 @@ class Connection:
         self._backend_out = b""
         self._sent_backend = 0
         self._connected = False
+        self._shaken: Callable[[], None] = _unasked     # what follows the client's TLS handshake
         self.session = Session(setup, self, setup.frontend(remote[0], local[0]),
                                remote, local, listener)
 
@@ -196,10 +201,11 @@ class Connection:
             self.session.tls_failed()
             return
         done = ready or self.session.tls_ready
-        self._loop.swap(self._fd, lambda mask: self._shake(done))
+        self._shaken = done
+        self._loop.swap(self._fd, self._shake)
         self._arm()                     # the first message is the client's
 
-    def _shake(self, done: Callable[[], None]) -> None:
+    def _shake(self, mask: int) -> None:
         client = self._client
         assert isinstance(client, Tls)
         try:
@@ -217,7 +223,7 @@ class Connection:
         policy = self.session.shared.policy
         if policy.wants_cert:           # now: a stream that has ended rudely tells no more
             self.session.cert_name = subject_name(client.sock, policy.cert_field)
-        done()
+        self._shaken()
 
     def cipher(self) -> str:
         """%k"""
@@ -240,7 +246,7 @@ class Connection:
         self._client.close()
         self.worker.ended(self)
 
-    def drop(self) -> None:
+    def fail(self) -> None:
         """End it without a word: the session is not to be trusted any more."""
         self.session.abandon()
         self.backend_close()

@@ -115,14 +115,14 @@ class Worker:
         if self._exit and not self._sessions and not self.proxied:
             self.loop.stop()
 
-    def _failed(self, handler: Callable[[int], None] | None, failure: Exception) -> None:
+    def _failed(self, fd: int, handler: Callable[[int], None] | None, failure: Exception) -> None:
         """A bug of ours costs the session in which it showed, and no other."""
         self.log.write(PANIC, describe(failure))
         owner = getattr(handler, "__self__", None)
-        if isinstance(owner, Connection):
-            owner.drop()
-        elif isinstance(owner, Relay):
+        if isinstance(owner, (Connection, Relay, AuthClient)):
             owner.fail()
+        elif fd >= 0 and all(fd != listener.socket.fileno() for listener in self._child.listeners):
+            self.loop.unregister(fd)    # the session ends by its timeout
 
     def _auth_ready(self) -> None:
         for connection in list(self._sessions):

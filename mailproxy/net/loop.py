@@ -65,8 +65,9 @@ class Loop:
         self._next_due = _NEVER
         self._hooks: list[Callable[[], None]] = []
         self._running = False
-        #: Told of an exception with the handler that raised it (None: a timer or a hook).
-        self.on_failure: Callable[[Handler | None, Exception], None] | None = None
+        #: Told of an exception, with the descriptor and the handler that raised it (-1 and None: a timer or a hook).
+        #: Unless it stops watching the descriptor, the same happens again.
+        self.on_failure: Callable[[int, Handler | None, Exception], None] | None = None
 
     def register(self, fd: int, events: int, handler: Handler) -> None:
         """Start watching `fd` (level-triggered).  ValueError, OSError as epoll_ctl(2) has them."""
@@ -121,13 +122,13 @@ class Loop:
                 # epoll counts in whole milliseconds and rounds up: never early, never spinning
                 events = poll(0 if wait <= 0 else wait if wait < _LONGEST else _LONGEST, _BATCH)
             self.now = now = monotonic()
-            fd = -1
+            fd, handler = -1, None
             try:
                 for fd, mask in events:
                     handler = handlers.get(fd)
                     if handler is not None:
                         handler(mask)
-                fd = -1
+                fd, handler = -1, None
                 if now >= self._next_due:
                     self._fire(now)
                 for hook in hooks:
@@ -136,7 +137,7 @@ class Loop:
                 # what was left of the batch is announced again: everything is level-triggered
                 if self.on_failure is None:
                     raise
-                self.on_failure(handlers.get(fd), failure)
+                self.on_failure(fd, handler, failure)
 
     def stop(self) -> None:
         self._running = False

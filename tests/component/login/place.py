@@ -171,13 +171,17 @@ class Client:
 class Place:
     """The worker.  `login` is its working directory, where it looks for the auth server's socket."""
 
-    def __init__(self, login: Path, text: str = "", **options: Any) -> None:
+    def __init__(self, login: Path, text: str = "", prepared: Callable[[Any], None] | None = None,
+                 **options: Any) -> None:
+        """`prepared` may change the worker's Setup before it starts; `options` are the Child's."""
         self.directory = login
         login.mkdir(exist_ok=True)
         path = login.parent / "worker.conf"
         path.write_text(CONF + text)
         conf = config.load(str(path))
         setup = worker.prepare(conf, conf.services["imap-login"])
+        if prepared is not None:
+            prepared(setup)
         listening = socket.create_server(("127.0.0.1", 0), backlog=50)
         listening.setblocking(False)
         self.port: int = listening.getsockname()[1]

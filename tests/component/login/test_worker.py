@@ -9,6 +9,11 @@ import time
 import psutil
 import pytest
 
+from mailproxy.login.setup import Setup
+from mailproxy.proto.imap.backend import ImapBackend
+from mailproxy.proto.imap.dialect import Imap
+from mailproxy.proto.imap.frontend import ImapFrontend, ImapSettings
+from mailproxy.proto.spec import Order
 from tests.component.auth.processes import dovecot
 from tests.component.auth.scenario import Passdb, Scenario
 from tests.component.login.conftest import Scene
@@ -466,3 +471,37 @@ def test_no_descriptor_is_lost(scene: Scene) -> None:
         client.close()
     soon(lambda: place.free() == 100)
     soon(lambda: process.num_fds() <= before)
+
+
+class Buggy(Imap):
+    """IMAP with two bugs: a command that the frontend cannot bear, and a banner that the backend cannot."""
+
+    def frontend(self, shared: ImapSettings) -> ImapFrontend:
+        class Frontend(ImapFrontend):
+            def feed(self, data: bytes) -> None:
+                if b"BUG" in data:
+                    raise LookupError("sesame")
+                super().feed(data)
+        return Frontend(shared)
+
+    def backend(self, order: Order) -> ImapBackend:
+        class Backend(ImapBackend):
+            def feed(self, data: bytes) -> int:
+                raise LookupError("sesame")
+        return Backend(order)
+
+
+def test_a_bug_costs_the_session_in_which_it_shows(scene: Scene) -> None:
+    def spoil(setup: Setup) -> None:
+        setup.dialect = Buggy()
+    place = scene.worker(client_limit=10, prepared=spoil)
+    scene.auth()
+    bystander, first, second = scene.greeted(), scene.greeted(), scene.greeted()
+    first.send(b"a BUG\r\n")
+    assert first.line() == b""
+    second.send(b"a LOGIN alice sesame\r\n")
+    assert second.line() == b""
+    assert bystander.ask(b"a NOOP\r\n") == b"a OK NOOP completed.\r\n"
+    soon(lambda: place.log().count("unhandled LookupError") == 2)
+    assert "sesame" not in place.log()
+    soon(lambda: place.free() == 9)

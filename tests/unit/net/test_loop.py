@@ -245,6 +245,36 @@ def test_exception_of_a_handler_passes_through(loop: Loop) -> None:
         loop.run()
 
 
+def test_exception_of_a_handler_is_told_and_the_others_go_on(loop: Loop) -> None:
+    told: list[tuple[object, str]] = []
+    loop.on_failure = lambda fd, handler, failure: told.append((handler, str(failure)))
+    served: list[int] = []
+    ends = [os.pipe() for _ in range(2)]
+
+    def bad(mask: int) -> None:
+        loop.unregister(ends[0][0])
+        raise ValueError("bug")
+
+    def good(mask: int) -> None:
+        os.read(ends[1][0], 1)
+        served.append(mask)
+
+    def late() -> None:
+        raise KeyError("timer")
+
+    for (reader, writer), handler in zip(ends, (bad, good), strict=True):
+        os.write(writer, b"x")
+        loop.register(reader, IN, handler)
+    loop.call_later(0.005, late)
+    run(loop, 0.03)
+    assert (bad, "bug") in told
+    assert (None, "'timer'") in told
+    assert len(served) == 1
+    for pair in ends:
+        for fd in pair:
+            os.close(fd)
+
+
 def test_quiet_close_swallows_a_reset_only() -> None:
     class Reset:
         closed = False
