@@ -5,11 +5,13 @@ In: the configuration and a service.  Out: a Setup.  A setting that cannot work 
 """
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from mailproxy import variables
@@ -22,6 +24,8 @@ from mailproxy.net import tls
 from mailproxy.net.addr import BadAddress, Networks, is_ip, words
 from mailproxy.proto import dialects
 from mailproxy.proto.spec import Dialect, Frontend, Offer
+
+Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,10 @@ class TlsContexts:
         return found
 
 
+#: Before a worker has connected to it.
+_NO_AUTH: AuthPort = None  # type: ignore[assignment]
+
+
 class Setup:
     """One per process.  The last group is set by the worker itself."""
 
@@ -76,10 +84,10 @@ class Setup:
         self.machine = view.core.hostname if getattr(view.core, "hostname", "") else socket.gethostname()
         self.source_names = view.login.login_source_ips
         self.views: Callable[[str, str], Setup] | None = None
+        self.auth: AuthPort = _NO_AUTH
         self.backends = Backends()
         self._offers: tuple[object, object] | None = None      # (mechanisms, what their frontends share)
         self.log: Log
-        self.auth: AuthPort
         self.sources: Sources
 
     def frontend(self, remote: str, local: str) -> Frontend:
@@ -146,12 +154,14 @@ def prepare(conf: Any, service: Any) -> Setup:
     problems: list[Problem] = []
     protocol = service.protocol
     view = conf.view(protocol)
-    contexts = _contexts(conf, protocol, view, problems)
+    known: Known = {}
+    contexts = _contexts(conf, protocol, (None, None), problems, known)
     setup = _setup(conf, view, service, contexts, problems)
-    if problems:
-        raise ConfigInvalid(problems)
     if conf.uses_address_filters:
-        setup.views = _Views(conf, service, contexts, setup)
+        setup.views = views = _Views(conf, service, setup, known)
+        views.prepare(problems)
+    if problems:
+        raise ConfigInvalid(list(dict.fromkeys(problems)))
     return setup
 
 
@@ -194,38 +204,64 @@ def variables_fail(template: str) -> str:
     return ""
 
 
+#: A client's two addresses; None: any.
+Pair = tuple[Address | None, Address | None]
+#: Contexts by certificate and key: thousands of names may share few.
+Known = dict[tuple[str, str], ssl.SSLContext]
+#: Combinations of `local` and `remote` blocks that are made ready; those beyond are made when somebody connects, and
+#: then without files of their own, which a chrooted worker cannot read.
+VIEWS_MAX = 4096
+
+
 class _Views:
-    """Setups for connections that `local` or `remote` blocks single out; kept, since they are few."""
+    """Setups for connections that `local` or `remote` blocks single out, made in the master, where files are read."""
 
-    __slots__ = ("_conf", "_contexts", "_known", "_main", "_service")
+    __slots__ = ("_conf", "_known", "_made", "_main", "_service")
 
-    def __init__(self, conf: Any, service: Any, contexts: TlsContexts, main: Setup) -> None:
-        self._conf, self._service, self._contexts, self._main = conf, service, contexts, main
-        self._known: dict[int, Setup] = {}
+    def __init__(self, conf: Any, service: Any, main: Setup, known: Known) -> None:
+        self._conf, self._service, self._main, self._known = conf, service, main, known
+        self._made: dict[int, Setup] = {}
+
+    def prepare(self, problems: list[Problem]) -> None:
+        """Make one for each combination of blocks: the ends of a network stand for all of it."""
+        locals_: dict[Address | None, None] = {None: None}
+        remotes: dict[Address | None, None] = {None: None}
+        for scope in self._conf.scopes:
+            for net, found in ((scope.filter.local, locals_), (scope.filter.remote, remotes)):
+                if net is not None:
+                    found.update({net[0]: None, net[-1]: None})
+        for pair in itertools.islice(itertools.product(locals_, remotes), VIEWS_MAX):
+            self._make(pair, problems)
 
     def __call__(self, lip: str, rip: str) -> Setup:
-        import ipaddress
-        view = self._conf.view(self._service.protocol, local=ipaddress.ip_address(lip.partition("%")[0]),
-                               remote=ipaddress.ip_address(rip.partition("%")[0]))
+        problems: list[Problem] = []
+        setup = self._make((ip_address(lip.partition("%")[0]), ip_address(rip.partition("%")[0])), problems)
         main = self._main
+        for problem in problems:
+            main.log.error(str(problem))
+        if setup is not main and setup.auth is not main.auth:
+            setup.log, setup.auth, setup.backends = main.log, main.auth, main.backends
+            setup.sources = main.sources if setup.source_names == main.source_names \
+                else Sources(setup.source_names, main.log)
+        return setup
+
+    def _make(self, pair: Pair, problems: list[Problem]) -> Setup:
+        main, protocol = self._main, self._service.protocol
+        view = self._conf.view(protocol, local=pair[0], remote=pair[1])
         if view is main.view:
             return main
-        setup = self._known.get(id(view))
+        setup = self._made.get(id(view))
         if setup is None:
-            problems: list[Problem] = []
-            setup = self._known[id(view)] = _setup(self._conf, view, self._service, self._contexts, problems)
-            for problem in problems:
-                main.log.error(str(problem))
-            setup.log, setup.auth, setup.backends = main.log, main.auth, main.backends
-            setup.sources = main.sources if view.login.login_source_ips == main.source_names \
-                else Sources(view.login.login_source_ips, main.log)
+            same = view.ssl == main.view.ssl and not self._conf.local_names
+            contexts = main.contexts if same else _contexts(self._conf, protocol, pair, problems, self._known)
+            setup = self._made[id(view)] = _setup(self._conf, view, self._service, contexts, problems)
         return setup
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
-def _contexts(conf: Any, protocol: str, view: Any, problems: list[Problem]) -> TlsContexts:
-    settings = view.ssl
+def _contexts(conf: Any, protocol: str, pair: Pair, problems: list[Problem], known: Known) -> TlsContexts:
+    settings = conf.view(protocol, local=pair[0], remote=pair[1]).ssl
     try:
         server = _server(settings) if settings.ssl != "no" and settings.ssl_cert else None
     except tls.BadTls as error:
@@ -233,12 +269,11 @@ def _contexts(conf: Any, protocol: str, view: Any, problems: list[Problem]) -> T
         server = None
     by_name: dict[str, ssl.SSLContext] = {}
     if server is not None and conf.local_names:
-        known: dict[tuple[str, str], ssl.SSLContext] = {}
         for name in conf.local_names:
-            own = conf.view(protocol, local_name=name).ssl
-            pair = (own.ssl_cert, own.ssl_key.reveal())
+            own = conf.view(protocol, local=pair[0], remote=pair[1], local_name=name).ssl
+            key = (own.ssl_cert, own.ssl_key.reveal())
             try:
-                by_name.setdefault(name.lower(), known.get(pair) or known.setdefault(pair, _server(own)))
+                by_name.setdefault(name.lower(), known.get(key) or known.setdefault(key, _server(own)))
             except tls.BadTls as error:
                 problems.append(Problem(conf.path, 0, f"local_name {name}: {error}"))
     try:
