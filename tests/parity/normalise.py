@@ -24,14 +24,14 @@ _NUMBERS = (
     (re.compile(r"\b\d+s idle"), "Ns idle"),
     (re.compile(r"duration=\d+s"), "duration=Ns"),
     (re.compile(r"read\(size=\d+\)"), "read(size=N)"),
-    (re.compile(r"(expected host name \S+): [^(]*"), r"\1: WHY "),
-    (re.compile(r"(invalid SSL certificate): [^(]*"), r"\1: WHY "),
+    (re.compile(r"(expected host name \S+): (?:(?!: user=)[^(])*"), r"\1: WHY"),
+    (re.compile(r"(invalid SSL certificate): (?:(?!: user=)[^(])*"), r"\1: WHY"),
     (re.compile(r"mpid=\d+"), "mpid=N"),
     (re.compile(r"(SSL_\w+\(\))(?: syscall)? failed: [^(,]*?(?=[:,] user=|, (?:session|rip)=| \(|$)"),
      r"\1 failed: WHY"),
     # Dovecot words a failed handshake in one of two ways, whichever comes first: its call or the peer's next bytes
     (re.compile(r"Aborting due to internal error: Failed to start SSL handshake: "), "TLS to the backend failed: "),
-    (re.compile(r"Disconnected by server: Connection closed: ((?:Received invalid SSL|SSL)[^:]*: .*?) "
+    (re.compile(r"Disconnected by server: Connection closed: ((?:Received invalid SSL|SSL)[^:]*: .*?) ?"
                 r"\(state=\S+ duration=Ns\)"), r"TLS to the backend failed: \1"),
     (re.compile(r"Connection closed: SSL_accept\(\) failed: WHY"), "Connection closed"),
 )
