@@ -223,7 +223,8 @@ class Connection:
         policy = self.session.shared.policy
         if policy.wants_cert:           # now: a stream that has ended rudely tells no more
             self.session.cert_name = subject_name(client.sock, policy.cert_field)
-        self._shaken()
+        done, self._shaken = self._shaken, _unasked     # no reference to ourselves stays behind
+        done()
 
     def cipher(self) -> str:
         """%k"""
