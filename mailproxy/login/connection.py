@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mailproxy.login import logline
 from mailproxy.login import session as states
+from mailproxy.login.proxying import Proxying
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup
 from mailproxy.login.target import Target
@@ -273,6 +274,12 @@ class Connection:
         self._loop.register(self._backend_fd, self._backend_mask, self._on_backend)
         return ""
 
+    def _proxying(self) -> Proxying:
+        """Whose connection to a backend this is."""
+        proxying = self.session.proxying
+        assert proxying is not None
+        return proxying
+
     def backend_connected(self) -> bool:
         return self._backend is not None and connect.connected(self._backend_fd)
 
@@ -287,19 +294,20 @@ class Connection:
             if mask & (ERR | HUP):
                 error = connect.outcome(self._backend_fd)
                 if error == _RESET:         # a connection that is only being made is refused, not reset
-                    self.session.backend_gone(f"read(size={READ}) failed: {error}")
+                    self._proxying().gone(f"read(size={READ}) failed: {error}")
                     return
                 if error:
-                    self.session.backend_unreachable(error)
+                    self._proxying().unreachable(error)
                     return
             self._connected = True
-            target = self.session.destination()
+            target = self._proxying().target
             if target.tls:
                 self.backend_tls(target)
                 return
         if self._backend_out and mask & OUT:
             self._flush_backend()
         session = self.session
+        proxying = self._proxying()
         try:
             while True:
                 data = backend.recv(READ)
@@ -307,14 +315,14 @@ class Connection:
                     self._arm_backend()
                     return
                 if not data:
-                    session.backend_gone("")
+                    proxying.gone("")
                     return
-                session.backend_data(data)
+                proxying.data(data)
                 if session.state != states.BACKEND or self._backend is not backend \
                         or not isinstance(backend, Tls) or not backend.pending():
                     return              # others get their turn before the kernel is asked again
         except Broken as error:
-            session.backend_gone(str(error))
+            proxying.gone(str(error))
 
     def backend_send(self, data: bytes) -> None:
         if self._backend_out:
@@ -359,7 +367,7 @@ class Connection:
         try:
             self._backend = Tls(self._backend, context, server_side=False, name=target.host)
         except Broken as error:
-            self.session.backend_broken(str(error))
+            self._proxying().broken(str(error))
             return
         self._sent_backend = 0
         self._loop.swap(self._backend_fd, self._shake_backend)
@@ -371,13 +379,13 @@ class Connection:
         try:
             finished = backend.handshake()
         except ssl.SSLCertVerificationError as error:
-            self.session.backend_gone(_certificate_words(error, self.session.destination().host), final=True)
+            self._proxying().gone(_certificate_words(error, self._proxying().target.host), final=True)
             return
         except Broken as error:
             if not self.backend_connected() or str(error).startswith("Connection") or "eof" in str(error).lower():
-                self.session.backend_gone(str(error))
+                self._proxying().gone(str(error))
             else:
-                self.session.backend_broken(f"SSL_connect() failed: {error}")
+                self._proxying().broken(f"SSL_connect() failed: {error}")
             return
         if not finished:
             if self._backend_mask != backend.wants:
@@ -386,7 +394,7 @@ class Connection:
             return
         self._loop.swap(self._backend_fd, self._on_backend)
         self._arm_backend()
-        self.session.backend_tls_ready()
+        self._proxying().tls_ready()
         # the banner may have come in the same record as the end of the handshake
         if self._backend is backend and self.session.state == states.BACKEND:
             self._on_backend(IN)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mailproxy.login import client as clients
 from mailproxy.login import session as states
 from mailproxy.login.session import AUTH, BACKEND, CLOSED, COMMAND, GREET, HANDSHAKE, RELAY, RETRY, SASL
 from mailproxy.login.setup import Setup
@@ -319,7 +320,7 @@ def test_number_longer_than_python_likes(make: Make) -> None:
     """int() refuses more than 4300 digits with an exception."""
     world = make(TRUSTED)
     world.session.begin()
-    world.session._adopt({"ttl": "9" * 5000, "rport": "8" * 5000, "lport": "1" * 5000})
+    world.session.adopt({"ttl": "9" * 5000, "rport": "8" * 5000, "lport": "1" * 5000})
     assert (world.session.rport, world.session.lport) == (40000, 143)
 
 
@@ -342,9 +343,9 @@ def test_ttl(make: Make, ttl: bytes, goes: bool) -> None:
 def test_forwarded_variables_are_bounded(make: Make) -> None:
     world = make(TRUSTED)
     world.session.begin()
-    world.session._adopt({f"forward_{number}": "x" * 300 for number in range(100)})
-    assert len(world.session.forward) <= states.FORWARD_MAX
-    assert sum(map(len, world.session.forward.values())) <= states.FORWARD_SIZE
+    world.session.adopt({f"forward_{number}": "x" * 300 for number in range(100)})
+    assert len(world.session.forward) <= clients.FORWARD_MAX
+    assert sum(map(len, world.session.forward.values())) <= clients.FORWARD_SIZE
 
 
 # --- the backend ---
@@ -369,7 +370,7 @@ def test_other_refusal_of_the_backend_is_passed_on(make: Make) -> None:
 def test_connection_refused_is_tried_again_once_a_second(make: Make) -> None:
     world = at(make("login_proxy_max_reconnects = 2\n"), BACKEND)
     for attempt in (2, 3):
-        world.session.backend_unreachable("Connection refused")
+        world.session.proxying.unreachable("Connection refused")
         assert world.session.state == RETRY
         assert not world.backend_open
         assert world.take() == b""
@@ -378,7 +379,7 @@ def test_connection_refused_is_tried_again_once_a_second(make: Make) -> None:
         world.wait(0.2)
         assert world.session.state == BACKEND
         assert len(world.connected) == attempt
-    world.session.backend_unreachable("Connection refused")
+    world.session.proxying.unreachable("Connection refused")
     assert refused(world.take()) == "UNAVAILABLE"
     assert world.session.state == COMMAND
     assert "2 reconnects" in world.log.text()
@@ -441,14 +442,14 @@ def test_backend_that_speaks_something_else(make: Make, data: bytes) -> None:
 def test_backend_that_goes_away(make: Make) -> None:
     world = at(make("login_proxy_max_reconnects = 0\n"), BACKEND)
     world.backend(BANNER)
-    world.session.backend_gone("")
+    world.session.proxying.gone("")
     assert refused(world.take()) == "UNAVAILABLE"
     assert "Disconnected by server" in world.log.text()
 
 
 def test_bad_certificate_is_not_tried_again(make: Make) -> None:
     world = at(make(), BACKEND)
-    world.session.backend_gone("Received invalid SSL certificate", final=True)
+    world.session.proxying.gone("Received invalid SSL certificate", final=True)
     assert refused(world.take()) == "UNAVAILABLE"
     assert world.session.state == COMMAND
 
@@ -479,7 +480,7 @@ def test_starttls_with_the_backend(make: Make) -> None:
     assert world.backend_is_tls == 0
     world.backend(b"S OK go on\r\n")
     assert world.backend_is_tls == 1
-    world.session.backend_tls_ready()
+    world.session.proxying.tls_ready()
     assert b'L LOGIN "alice" "sesame"\r\n' in world.to_backend
 
 
@@ -489,7 +490,7 @@ def test_plaintext_behind_the_backends_starttls_is_not_trusted(make: Make) -> No
     world.backend(b"* OK [CAPABILITY IMAP4rev1 STARTTLS ID] ready\r\n")
     world.backend(b"S OK go on\r\nL OK you are in\r\n")
     if world.session.state == BACKEND:
-        world.session.backend_tls_ready()
+        world.session.proxying.tls_ready()
     assert world.session.state == COMMAND
     assert b"sesame" not in world.to_backend
 
@@ -506,7 +507,7 @@ def test_client_that_is_closed_by_the_chatter(make: Make, monkeypatch: pytest.Mo
     world.backend(BANNER)
     monkeypatch.setattr(world, "send", lambda data: world.session.close("Client output buffer full"))
     for data in (b"* OK chatter\r\nL NO [LIMIT] x\r\n",):
-        world.session.backend_data(data)
+        world.session.proxying.data(data)
     assert world.session.state == CLOSED
     assert world.closed
     assert world.handed is None
@@ -519,8 +520,8 @@ def test_client_that_is_closed_by_the_chatter_whatever_follows(make: Make, monke
     world = at(make(), BACKEND)
     world.backend(BANNER)
     monkeypatch.setattr(world, "send", lambda data: world.session.close("Client output buffer full"))
-    world.session.backend_data(b"* OK chatter\r\n" + rest)
-    world.session.backend_data(rest)
+    world.session.proxying.data(b"* OK chatter\r\n" + rest)
+    world.session.proxying.data(rest)
     assert world.session.state == CLOSED
     assert world.handed is None
 
@@ -567,7 +568,7 @@ def test_relay_is_none_of_the_sessions_business(make: Make) -> None:
     world = at(make(), RELAY)
     world.session.client_gone()
     world.session.close("x", "y")
-    world.session.backend_gone("z")
+    world.session.proxying.gone("z")
     world.wait(1000)
     assert not world.closed
     assert "Disconnected" not in world.log.text()

@@ -202,7 +202,7 @@ class World:
         return self.take()
 
     def backend(self, data: bytes) -> bytes:
-        self.session.backend_data(data)
+        self.session.proxying.data(data)
         return self.take()
 
     def pending(self) -> int:
@@ -236,7 +236,7 @@ def at(world: World, state: int) -> World:
         return world
     world.ok()
     if state == states.RETRY:
-        world.session.backend_unreachable("Connection refused")
+        world.session.proxying.unreachable("Connection refused")
     elif state == states.RELAY:
         world.backend(BANNER)
         world.backend(b"I OK\r\nL OK [CAPABILITY IMAP4rev1] Logged in\r\n")
