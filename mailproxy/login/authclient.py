@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 
 from mailproxy.errors import ProtocolError
@@ -31,15 +32,19 @@ WRITING_MAX = 1 << 20
 #: Digits of a request's id.
 _ID_DIGITS = 10
 
+#: Pending requests are looked at this often, and only while there are any.  After SLOW of these the client is told that
+#: it must wait, after LOST the request is given up (Dovecot: 30 and 150 seconds).
+TICK = 10.0
+SLOW, LOST = 3, 15
+
 DOWN, GREETING, READY = range(3)
 
 
 class AuthClient:
     """`on_ready` is called whenever the mechanisms are known (again)."""
 
-    __slots__ = ("_address", "_fd", "_lines", "_log", "_loop", "_mechanisms", "_next", "_out", "_pending", "_queued",
-                 "_sock",
-                 "_state", "_timer", "_writing", "mechanisms", "on_ready")
+    __slots__ = ("_address", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms", "_next", "_out", "_pending",
+                 "_queued", "_sock", "_state", "_timer", "_writing", "mechanisms", "on_ready")
 
     def __init__(self, loop: Loop, log: Log, on_ready: Callable[[], None], address: str = SOCKET) -> None:
         self._address = address
@@ -58,6 +63,7 @@ class AuthClient:
         self._out: list[str] = []
         self._writing = b""
         self._timer: Timer | None = None
+        self._marks: deque[int] = deque(maxlen=LOST + 1)    # the last id at each of the last ticks
         loop.at_batch_end(self.flush)
         self._connect()
 
@@ -98,6 +104,25 @@ class AuthClient:
             if session is not None:
                 session.auth_lost()
         self._loop.call_later(0, lost)
+
+    def _age(self) -> None:
+        """A tick: ids grow, so the last id of an earlier tick tells which requests are at least as old."""
+        marks = self._marks
+        marks.append(self._next)
+        told = marks[-SLOW - 2] if len(marks) > SLOW + 1 else -1
+        slow = marks[-SLOW - 1] if len(marks) > SLOW else -1
+        lost = marks[0] if len(marks) > LOST else -1
+        for request, session in list(self._pending.items()):
+            if request <= lost:
+                session.auth_overdue()
+            elif told < request <= slow:
+                session.auth_slow()
+            elif request > slow:
+                break
+        if self._pending:
+            self._loop.call_later(TICK, self._age)
+        else:
+            marks.clear()
 
     def answer(self, request: int, data: bytes) -> None:
         if request in self._pending:

@@ -29,9 +29,8 @@ GREET, COMMAND, AUTH, SASL, BACKEND, RETRY, HANDSHAKE, RELAY, CLOSED = range(9)
 
 #: Seconds from accept to the end of the login, whatever happens meanwhile.
 LOGIN_TIMEOUT = 180.0
-#: Seconds after which a client is told that the auth server is slow.
+#: Seconds after which a client is told that the auth server is not there yet.
 NOTICE_BEFORE_READY = 10.0
-NOTICE_PENDING = 30.0
 #: Characters of a mechanism's name, whatever the client says it is.
 MECHANISM_MAX = 64
 #: Bytes that a client may send before the auth server is known.
@@ -374,6 +373,17 @@ class Session(Client):
         self.outcome = logline.LOST_AUTH
         self._frontend.refuse(spec.TEMP_FAIL, _temporary(self.shared.machine))
         self._back_to_commands()
+
+    def auth_slow(self) -> None:
+        """The auth server takes its time: the client should know that it must wait."""
+        if self.state == AUTH:
+            self._say_waiting()
+
+    def auth_overdue(self) -> None:
+        """No answer will come any more.  A request that waits for the client is not the auth server's fault."""
+        if self.state == AUTH:
+            self.shared.auth.cancel(self._request)
+            self.auth_lost()
 
     def _back_to_commands(self) -> None:
         self.state = COMMAND

@@ -360,8 +360,10 @@ _RELAY = (
         < ^b
     """),
     Scenario("relay-tls-client-leaves", "connect tls" + LOGIN + "close"),
+    # the pause: two processes log here, and what is compared is their order
     Scenario("two-logins", LOGIN + r"""
         close
+        wait 0.4
         connect
     """ + LOGIN + NOOP),
 )
