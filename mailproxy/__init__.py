@@ -8,6 +8,7 @@ The map.  Read the packages in this order; each stands on those before it:
     ipc               contract (master <-> child), authwire (the lines of all auth sockets)
     net               loop (epoll and timers), transports, TLS, connecting
     proto.imap        two machines without a socket: frontend (the client's side), backend (the server's side)
+    variables         %variables: templates compiled once, expanded per request
     sasl              the mechanisms, both halves
     relay             after login: two byte pumps that do not know what they carry
     login             ROLE imap-login: accept -> dialogue -> auth -> backend -> relay

@@ -3,6 +3,7 @@
 A Plan is the compiled form for one protocol: linked Steps for ordinary and for master databases.  A step that may be
 cached or that runs in a worker is another class than one that is not, so that nothing is asked twice per request.
 In: a Request with user and password.  Out: `request.done(request)` with `request.result` set, at once or later.
+(Long, because the kinds of a step differ in a line or two each and are read beside one another.)
 """
 from __future__ import annotations
 

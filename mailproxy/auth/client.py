@@ -2,6 +2,7 @@
 
 In: bytes of the socket.  Out: lines, joined per batch of events.  A peer that breaks the protocol is logged and
 disconnected; a user's bad input is only that request's failure.  Knows nothing of databases: the Plan does.
+(Long, because a request is parsed, started, continued and answered by one table of commands.)
 """
 from __future__ import annotations
 

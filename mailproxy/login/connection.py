@@ -1,7 +1,7 @@
 """One client's two connections and its timers: what a session's ports are made of.
 
 In: an accepted socket.  Out: calls of the session; finally a relay between the two connections, and a word to the
-worker when it is over.  Limits: OUT_MAX bytes that the client does not read, one read of READ bytes at a time.
+worker when it is over.  (Long, because the ports of both sides share one owner of descriptors and masks.)  Limits: OUT_MAX bytes that the client does not read, one read of READ bytes at a time.
 """
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailproxy.login import logline
 from mailproxy.login import session as states
+from mailproxy.login.proxied import Proxied, ProxiedTls
 from mailproxy.login.proxying import Proxying
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup
@@ -21,7 +21,7 @@ from mailproxy.net import connect
 from mailproxy.net.loop import ERR, HUP, IN, OUT, RDHUP, Loop, Timer
 from mailproxy.net.tls import server_name, subject_name
 from mailproxy.net.transport import Broken, Plain, Tls, ended_rudely
-from mailproxy.relay.relay import BACKEND, CLIENT, Relay
+from mailproxy.relay.relay import Relay
 
 if TYPE_CHECKING:
     from mailproxy.login.worker import Worker
@@ -31,8 +31,6 @@ READ = 4096
 #: Bytes that wait for a client who does not read; more, and it is disconnected.
 OUT_MAX = 4096
 _RESET = os.strerror(errno.ECONNRESET)
-#: Bytes for a backend that does not read: our commands are shorter unless a password is huge.
-BACKEND_OUT_MAX = 32768
 
 
 def _unasked() -> None:
@@ -416,66 +414,14 @@ class Connection:
         """The login is done: from now on only bytes.  The session and this object end here."""
         backend = self._backend
         assert backend is not None
+        session = self.session
         kind = ProxiedTls if self._client.tls else Proxied
-        proxied = kind(self.worker, self.session.shared, label, elements, self.session.real_rip)
+        proxied = kind(self.worker, session.shared, label, elements, session.real_rip)
         proxied.relay = relay = Relay(self._loop, self._client, backend, proxied.done)
         self.worker.proxying(self, proxied)
         relay.start(to_client=self._out + to_client, to_backend=self._backend_out + to_backend,
                     sent_client=self._sent, sent_backend=self._sent_backend,
                     client_mask=self._mask, backend_mask=self._backend_mask)
-
-
-class Proxied:
-    """A session after login: what its last log line needs, and nothing else."""
-
-    __slots__ = ("elements", "label", "relay", "rip", "setup", "worker")
-
-    relay: Relay
-
-    def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
-        self.worker = worker
-        self.setup = setup
-        self.label = label
-        self.elements = elements
-        self.rip = rip
-
-    def done(self, side: int, reason: str) -> None:
-        """Called by the relay, once."""
-        relay = self.relay
-        sent_in, sent_out = relay.counts()
-        who = "client" if side == CLIENT else "server"
-        text = f"{self.label}Disconnected by {who}" + (f": {reason}" if reason else "")
-        idle = int(self.worker.loop.now - relay.last)
-        self._log(f"{text} ({idle}s idle, in={sent_in}, out={sent_out})", side)
-        self._end()
-
-    def cut(self, reason: str) -> None:
-        """We end it ourselves."""
-        self._log(f"{self.label}Disconnected by proxy: {reason}", BACKEND)
-        self._end()
-
-    def _log(self, text: str, side: int) -> None:
-        self.setup.log.info(self.setup.format.line(text, self.elements))
-
-    def _end(self) -> None:
-        self.relay.stop()
-        self.worker.ended(self)
-
-
-class ProxiedTls(Proxied):
-    """With TLS towards the client, whose end the last line tells of."""
-
-    __slots__ = ("place",)
-
-    def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
-        self.place = elements.find(logline.TLS_END)     # ASCII text takes half the memory without the mark
-        super().__init__(worker, setup, label, elements.replace(logline.TLS_END, ""), rip)
-
-    def _log(self, text: str, side: int) -> None:
-        why = self.relay.client_failure()
-        if side == CLIENT and why and self.place >= 0:
-            self.elements = f"{self.elements[:self.place]}: {why}{self.elements[self.place:]}"
-        super()._log(text, side)
 
 
 def _handshake_words(error: Exception) -> str:

@@ -8,6 +8,8 @@ the backend machine).  What it asks of the world goes through `ports`.  No wire 
                                │  └──── refused ──┘ └─CONT─> SASL    │   └─ 1 s ─ RETRY <─┐
                                └───────────── failed ────────────────┴────────────────────┘
     any state ──client gone, time over, limits──> CLOSED
+
+(Long, because it is one machine: every transition of the picture stands here, and nowhere else.)
 """
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from mailproxy.errors import describe
 from mailproxy.ipc.contract import Child, Listener
 from mailproxy.log.pipe import PANIC, Log
 from mailproxy.login.authclient import SOCKET, AuthClient
-from mailproxy.login.connection import Connection, Proxied
+from mailproxy.login.connection import Connection
+from mailproxy.login.proxied import Proxied
 from mailproxy.login.rehearsal import prepare
 from mailproxy.login.setup import Setup, Sources
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop

@@ -3,6 +3,7 @@
 In: bytes of the client through `feed`, outcomes of the session through the methods below.  Out: events through
 `next_event`, bytes through `take_output`.  It must not know of sockets, auth servers or backends.
 Limits: wire.TOKEN_MAX and LINE_MAX per command, SASL_MAX per SASL line, BAD_MAX bad commands per connection.
+(Long, because the commands, their limits and their words are one state machine.)
 """
 from __future__ import annotations
 

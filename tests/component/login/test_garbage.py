@@ -10,7 +10,8 @@ import pytest
 from mailproxy import config
 from mailproxy.login import rehearsal
 from mailproxy.login import setup as setups
-from mailproxy.login.connection import Connection, Proxied
+from mailproxy.login.connection import Connection
+from mailproxy.login.proxied import Proxied
 from mailproxy.login.session import Session
 from mailproxy.net.transport import Tls
 from mailproxy.proto.imap.backend import ImapBackend

@@ -1,0 +1,67 @@
+"""A session after login: what its last log line needs, and nothing else; thousands of them wait in a worker.
+
+In: the relay's word that it is over, or the worker's that it must be.  Out: the line, and the end of both connections.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailproxy.login import logline
+from mailproxy.login.setup import Setup
+from mailproxy.relay.relay import BACKEND, CLIENT, Relay
+
+if TYPE_CHECKING:
+    from mailproxy.login.worker import Worker
+
+
+class Proxied:
+    """With a client in clear text."""
+
+    __slots__ = ("elements", "label", "relay", "rip", "setup", "worker")
+
+    relay: Relay
+
+    def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
+        self.worker = worker
+        self.setup = setup
+        self.label = label
+        self.elements = elements
+        self.rip = rip
+
+    def done(self, side: int, reason: str) -> None:
+        """Called by the relay, once."""
+        relay = self.relay
+        sent_in, sent_out = relay.counts()
+        who = "client" if side == CLIENT else "server"
+        text = f"{self.label}Disconnected by {who}" + (f": {reason}" if reason else "")
+        idle = int(self.worker.loop.now - relay.last)
+        self._log(f"{text} ({idle}s idle, in={sent_in}, out={sent_out})", side)
+        self._end()
+
+    def cut(self, reason: str) -> None:
+        """We end it ourselves."""
+        self._log(f"{self.label}Disconnected by proxy: {reason}", BACKEND)
+        self._end()
+
+    def _log(self, text: str, side: int) -> None:
+        self.setup.log.info(self.setup.format.line(text, self.elements))
+
+    def _end(self) -> None:
+        self.relay.stop()
+        self.worker.ended(self)
+
+
+class ProxiedTls(Proxied):
+    """With TLS towards the client, whose end the last line tells of."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
+        self.place = elements.find(logline.TLS_END)     # ASCII text takes half the memory without the mark
+        super().__init__(worker, setup, label, elements.replace(logline.TLS_END, ""), rip)
+
+    def _log(self, text: str, side: int) -> None:
+        why = self.relay.client_failure()
+        if side == CLIENT and why and self.place >= 0:
+            self.elements = f"{self.elements[:self.place]}: {why}{self.elements[self.place:]}"
+        super()._log(text, side)
