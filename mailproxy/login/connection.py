@@ -1,7 +1,8 @@
 """One client's two connections and its timers: what a session's ports are made of.
 
 In: an accepted socket.  Out: calls of the session; finally a relay between the two connections, and a word to the
-worker when it is over.  (Long, because the ports of both sides share one owner of descriptors and masks.)  Limits: OUT_MAX bytes that the client does not read, one read of READ bytes at a time.
+worker when it is over.  Limits: OUT_MAX bytes that the client does not read, one read of READ bytes at a time.
+(Long, because the ports of both sides share one owner of descriptors and masks.)
 """
 from __future__ import annotations
 
