@@ -6,15 +6,12 @@ set of auth settings.  Out: None, or the text for the log why the name is refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from mailproxy.auth.request import Request
 from mailproxy.auth.variables import template
 from mailproxy.variables import ExpandError
 from mailproxy.variables.modifiers import lower
-
-Check = Callable[[str], str | None]
 
 
 class Names:

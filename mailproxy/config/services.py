@@ -82,9 +82,6 @@ class Section:
         own = node.settings.get(title) if node is not None else None
         self.name = own.text if own is not None else name
 
-    def is_written(self, key: str) -> bool:
-        return self._node is not None and key in self._node.settings
-
     def value(self, key: str) -> Any:
         row = self._rows[key]
         if self._node is not None and key in self._node.settings:

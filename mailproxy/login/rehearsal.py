@@ -22,7 +22,7 @@ from mailproxy import sasl
 from mailproxy.ipc.contract import Child, Listener
 from mailproxy.login import setup as shared
 from mailproxy.login.backends import Backends
-from mailproxy.login.setup import Setup
+from mailproxy.login.setup import Setup, Sources
 from mailproxy.net.loop import IN, OUT, Loop
 from mailproxy.net.transport import Broken, Plain, Tls
 
@@ -66,6 +66,7 @@ def prepare(conf: Any, service: Any) -> Setup:
 def rehearse(setup: Setup, script: Script) -> None:
     """`ROUNDS` logins without TLS and, if there is a certificate, as many with it."""
     views, setup.views = setup.views, None
+    sources, setup.sources = setup.sources, Sources("")     # a configured address may not reach our own backend
     with ExitStack() as stack:
         sinks = _sinks(stack)
         for tls in (False, True)[:2 if setup.contexts.server is not None else 1]:
@@ -73,6 +74,7 @@ def rehearse(setup: Setup, script: Script) -> None:
                 if not _login(setup, script, tls, sinks):
                     break               # somebody else's connection came between, or the machine is too busy
     setup.views = views
+    setup.sources = sources
     setup.backends = Backends()
 
 

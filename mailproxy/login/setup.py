@@ -87,8 +87,14 @@ class Setup:
         self.auth: AuthPort = _NO_AUTH
         self.backends = Backends()
         self._offers: tuple[object, object] | None = None      # (mechanisms, what their frontends share)
+        self.sources = Sources(self.source_names)
         self.log: Log
-        self.sources: Sources
+
+    def begin(self, log: Log, auth: AuthPort) -> None:
+        """In the worker: where to write, and whom to ask."""
+        self.log, self.auth = log, auth
+        for error in self.sources.errors:
+            log.error(error)
 
     def frontend(self, remote: str, local: str) -> Frontend:
         """A new frontend; what its kind shares is made once for each set of mechanisms of the auth server."""
@@ -114,14 +120,17 @@ def _protocol_settings(view: Any, protocol: str) -> dict[str, Any]:
 
 
 class Sources:
-    """Source addresses for outgoing connections, taken in turn from a random start."""
+    """Source addresses for outgoing connections, taken in turn from a start that is random in each process.
 
-    __slots__ = ("_ips", "_next")
+    Made in the master: a chrooted worker has no resolver.  `errors`: names that did not resolve, for the log."""
 
-    def __init__(self, setting: str, log: Log) -> None:
-        """`setting`: login_source_ips; a leading ? keeps only what can be bound now.  Names are resolved here."""
+    __slots__ = ("_ips", "_next", "errors")
+
+    def __init__(self, setting: str) -> None:
+        """`setting`: login_source_ips; a leading ? keeps only what can be bound now."""
         probe = setting.startswith("?")
         ips: list[str] = []
+        errors: list[str] = []
         for name in words(setting.lstrip("?")):
             if is_ip(name):
                 ips.append(name)
@@ -129,13 +138,16 @@ class Sources:
             try:
                 ips += sorted({str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
             except OSError as error:
-                log.error(f"login_source_ips: net_gethostbyname({name}) failed: {error.strerror}")
+                errors.append(f"login_source_ips: net_gethostbyname({name}) failed: {error.strerror}")
         self._ips = [ip for ip in ips if _bindable(ip)] if probe else ips
-        self._next = int.from_bytes(os.urandom(2), "little") % len(self._ips) if self._ips else 0
+        self._next = -1
+        self.errors = tuple(errors)
 
     def take(self) -> str | None:
         if not self._ips:
             return None
+        if self._next < 0:
+            self._next = int.from_bytes(os.urandom(2), "little")
         self._next = (self._next + 1) % len(self._ips)
         return self._ips[self._next]
 
@@ -240,9 +252,10 @@ class _Views:
         for problem in problems:
             main.log.error(str(problem))
         if setup is not main and setup.auth is not main.auth:
-            setup.log, setup.auth, setup.backends = main.log, main.auth, main.backends
-            setup.sources = main.sources if setup.source_names == main.source_names \
-                else Sources(setup.source_names, main.log)
+            setup.begin(main.log, main.auth)
+            setup.backends = main.backends
+            if setup.source_names == main.source_names:
+                setup.sources = main.sources        # one turn for all
         return setup
 
     def _make(self, pair: Pair, problems: list[Problem]) -> Setup:

@@ -44,9 +44,6 @@ class Target:
         self.forward: tuple[tuple[str, str], ...] = ()
         self.warnings: tuple[str, ...] = ()     # errors in fields that have a default to fall back to
 
-    @property
-    def uses_tls(self) -> bool:
-        return self.tls or self.starttls
 
 
 class Refused:

@@ -18,7 +18,7 @@ from mailproxy.login.authclient import SOCKET, AuthClient
 from mailproxy.login.connection import Connection
 from mailproxy.login.proxied import Proxied
 from mailproxy.login.rehearsal import prepare
-from mailproxy.login.setup import Setup, Sources
+from mailproxy.login.setup import Setup
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop
 from mailproxy.net.signals import Signals
 from mailproxy.net.transport import borrowed
@@ -82,11 +82,10 @@ class Worker:
         self._exit = False
         self._swapping = False          # one client makes room for another
         self._set_title: Callable[[str], None] | None = _title_setter() if child.verbose_proctitle else None
-        setup.log = self.log
-        setup.sources = Sources(setup.source_names, self.log)
         self.loop.at_batch_end(self._batch_end)
         self.loop.on_failure = self._failed
-        self.auth = setup.auth = AuthClient(self.loop, self.log, self._auth_ready, auth_address)
+        self.auth = AuthClient(self.loop, self.log, self._auth_ready, auth_address)
+        setup.begin(self.log, self.auth)
         self.loop.register(child.dead_fd, 0, self._retire)      # EPOLLERR comes unasked
 
     def run(self) -> int:

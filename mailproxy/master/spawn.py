@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -136,12 +135,6 @@ def exit_status(status: int) -> tuple[int, int]:
     if os.WIFSIGNALED(status):
         return 0, os.WTERMSIG(status)
     return os.WEXITSTATUS(status), 0
-
-
-def flush_standard_streams() -> None:
-    """Before a fork: what is buffered would be written twice."""
-    sys.stdout.flush()
-    sys.stderr.flush()
 
 
 def send(pid: int, number: int) -> None:

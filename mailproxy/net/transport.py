@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from mailproxy.errors import MailproxyError
 from mailproxy.net.loop import IN, OUT
@@ -20,21 +19,6 @@ from mailproxy.net.loop import IN, OUT
 
 class Broken(MailproxyError):
     """The connection is unusable; the text is the system's or OpenSSL's reason."""
-
-
-class Transport(Protocol):
-    """What relay and login need of a connection."""
-
-    fd: int
-    wants: int
-
-    @property
-    def tls(self) -> bool: ...
-    def recv(self, size: int) -> bytes | None: ...
-    def recv_into(self, view: memoryview) -> int: ...
-    def send(self, data: bytes | memoryview) -> int: ...
-    def shut(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @contextmanager
@@ -165,34 +149,30 @@ class Tls:
             return b""
         try:
             return self.sock.recv(size)
-        except ssl.SSLWantReadError:
-            self.wants = IN
-        except ssl.SSLWantWriteError:
-            self.wants = OUT
         except OSError as error:
-            if ended_rudely(error):
-                self.failure = "Connection closed"
-                return b""
-            self.failure = f"read(size={size}) failed: {reason(error)}"
-            raise Broken(self.failure) from error
-        return None
+            return b"" if self._at_end(error, size) else None
 
     def recv_into(self, view: memoryview) -> int:
         if self._ended:
             return 0
         try:
             return self.sock.recv_into(view)
-        except ssl.SSLWantReadError:
-            self.wants = IN
-        except ssl.SSLWantWriteError:
-            self.wants = OUT
         except OSError as error:
-            if ended_rudely(error):
-                self.failure = "Connection closed"
-                return 0
-            self.failure = f"read(size={len(view)}) failed: {reason(error)}"
-            raise Broken(self.failure) from error
-        return -1
+            return 0 if self._at_end(error, len(view)) else -1
+
+    def _at_end(self, error: OSError, size: int) -> bool:
+        """What a read that gave nothing means: the end, or (False) that it would block; Broken for anything else."""
+        if isinstance(error, ssl.SSLWantReadError):
+            self.wants = IN
+            return False
+        if isinstance(error, ssl.SSLWantWriteError):
+            self.wants = OUT
+            return False
+        if ended_rudely(error):
+            self.failure = "Connection closed"
+            return True
+        self.failure = f"read(size={size}) failed: {reason(error)}"
+        raise Broken(self.failure) from error
 
     def send(self, data: bytes | memoryview) -> int:
         if self._ended:

@@ -26,15 +26,6 @@ class Server:
         return Challenge(_PASSWORD_PROMPT, self._user)
 
 
-class Initial(Server):
-    """The first answer came with the command: an empty one counts as none."""
-
-    __slots__ = ()
-
-    def respond(self, data: bytes | None) -> Answer:
-        return super().respond(data or (None if self._user is None else b""))
-
-
 class Client:
     """Answers prompts in order, whatever they say: servers spell them in many ways."""
 

@@ -175,7 +175,7 @@ def test_a_farewell_that_does_not_fit(authority: Authority, short_dir: Path, las
     shared = setup.prepare(conf, conf.services["imap-login"])
     null = os.open(os.devnull, os.O_WRONLY)
     shared.log, shared.auth = Log(null), NoAuth()
-    shared.sources = setup.Sources("", shared.log)
+    shared.sources = setup.Sources("")
     full = 0
     for count in range(150, 400):
         worker = Stub()

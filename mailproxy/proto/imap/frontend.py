@@ -141,10 +141,6 @@ class ImapFrontend:
         self._upgraded = True
         self._know(True, True)
 
-    def trust(self, secured: bool) -> None:
-        """The security of the connection has changed otherwise."""
-        self._know(self._tls, secured)
-
     def _know(self, tls: bool, secured: bool) -> None:
         settings = self._set
         self._tls = tls

@@ -74,7 +74,7 @@ def shown(setup: Setup, name: str | None) -> str:
 def chosen(setup: Setup, local: str, remote: str) -> Setup:
     assert setup.views is not None
     setup.auth = object()  # type: ignore[assignment]
-    setup.sources = setup.log = object()  # type: ignore[assignment]
+    setup.log = object()  # type: ignore[assignment]
     return setup.views(local, remote)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from mailproxy import config
 from mailproxy.login import session as states
 from mailproxy.login.session import Session
-from mailproxy.login.setup import Setup, Sources, prepare
+from mailproxy.login.setup import Setup, prepare
 from mailproxy.login.target import Target
 
 CONF = """
@@ -216,7 +216,6 @@ def make_setup(directory: Path, text: str = "") -> Setup:
     setup: Setup = prepare(conf, conf.services["imap-login"])
     setup.log = FakeLog()  # type: ignore[assignment]
     setup.auth = FakeAuth()  # type: ignore[assignment]
-    setup.sources = Sources(setup.source_names, setup.log)
     return setup
 
 
