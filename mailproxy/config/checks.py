@@ -5,10 +5,10 @@ In: the loaded configuration.  Out: texts of errors and warnings.  No file is op
 from __future__ import annotations
 
 import pwd
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mailproxy.config import units
+from mailproxy.config.eventfilters import syntax_error
 from mailproxy.config.schema.core import CoreSettings
 from mailproxy.config.services import FIFO, INET, Section, Service
 from mailproxy.config.tree import Node, Scope
@@ -21,16 +21,9 @@ _AUTH_CACHE_MIN = 1024
 _FACILITIES = ("auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user", "uucp",
                *(f"local{number}" for number in range(8)))
 _SSL_OPTIONS = ("compression", "no_compression", "no_ticket")
-_WORKAROUNDS = {
-    "imap_client_workarounds": ("delay-newmail", "netscape-eoh", "tb-extra-mailbox-sep", "tb-lsub-flags"),
-    "pop3_client_workarounds": ("outlook-no-nuls", "oe-ns-eoh"),
-    "lmtp_client_workarounds": ("whitespace-before-path", "mailbox-for-path"),
-    "submission_client_workarounds": ("whitespace-before-path", "mailbox-for-path", "implicit-auth-external",
-                                      "exotic-backend"),
-}
 _EVENT_FILTERS = ("log_debug", "log_core_filter", "process_shutdown_filter")
-_FILTER_ENDS_IN_WORD = re.compile(r"(?:\A|[\s(])(?!(?:and|or|not)\b)[^\s()=<>\"]+\s*\Z", re.IGNORECASE)
-_FILTER_ERROR = "event filter: syntax error, unexpected $end"
+#: Hashes that the policy server may ask for.
+_POLICY_HASHES = ("md4", "md5", "sha1", "sha256", "sha384", "sha512", "size")
 
 
 def _text(scope: Scope, key: str, default: str = "") -> str:
@@ -44,15 +37,6 @@ def _is_set(scope: Scope, key: str) -> bool:
     return written is not None and written.value is True
 
 
-def event_filter_error(text: str) -> str:
-    """Why `text` is no event filter; only what an administrator is likely to get wrong is looked for."""
-    if _FILTER_ENDS_IN_WORD.search(text):
-        return f"{_FILTER_ERROR}, expecting '=' or '>' or '<'"
-    if text.count("(") != text.count(")") or re.search(r"(?:\A|[\s)])(and|or|not)\s*\Z", text, re.IGNORECASE):
-        return _FILTER_ERROR
-    return ""
-
-
 def check_scope(scope: Scope) -> Iterator[str]:
     """One scope's settings against each other; of a filter only if it sets one of those concerned."""
     node = scope.node
@@ -64,12 +48,8 @@ def check_scope(scope: Scope) -> Iterator[str]:
         for word in node.settings["ssl_options"].text.replace(",", " ").split():
             if word not in _SSL_OPTIONS:
                 yield f"ssl_options: unknown flag: '{word}'"
-    for key, words in _WORKAROUNDS.items():
-        for word in _text(scope, key).split() if key in node.settings else ():
-            if word not in words:
-                yield f"{key}: Unknown workaround: {word}"
     for key in _EVENT_FILTERS:
-        error = event_filter_error(node.settings[key].text) if key in node.settings else ""
+        error = syntax_error(node.settings[key].text) if key in node.settings else ""
         if error:
             yield f"Invalid {key}: {error}"
     if "syslog_facility" in node.settings and node.settings["syslog_facility"].text not in _FACILITIES:
@@ -87,15 +67,18 @@ def _check_auth(scope: Scope) -> Iterator[str]:
     size = settings["auth_cache_size"].value if "auth_cache_size" in settings else 0
     if isinstance(size, int) and 0 < size < _AUTH_CACHE_MIN:
         yield f"auth_cache_size value is too small ({size} bytes)"
-    if "auth_policy_server_url" in settings and settings["auth_policy_server_url"].text \
-            and not _text(scope, "auth_policy_hash_nonce"):
-        yield "auth_policy_hash_nonce must be set when policy server is used"
+    if settings.keys() & {"auth_policy_server_url", "auth_policy_hash_nonce", "auth_policy_hash_mech"} \
+            and _text(scope, "auth_policy_server_url"):
+        if not _text(scope, "auth_policy_hash_nonce"):
+            yield "auth_policy_hash_nonce must be set when policy server is used"
+        if _text(scope, "auth_policy_hash_mech", "sha256") not in _POLICY_HASHES:
+            yield "invalid auth_policy_hash_mech given"
     if "auth_verbose_passwords" in settings:
-        scheme, _, cut = settings["auth_verbose_passwords"].text.partition(":")
-        if scheme not in ("no", "plain", "sha1", "yes"):
-            yield "auth_verbose_passwords: Invalid value"
-        elif cut and not (cut.isascii() and cut.isdigit()):
+        scheme, colon, cut = settings["auth_verbose_passwords"].text.partition(":")
+        if colon and not (cut.isascii() and cut.isdigit() and int(cut[:9])):
             yield f"auth_verbose_passwords: Invalid truncation number: '{cut}'"
+        elif scheme not in ("no", "plain", "sha1", "yes"):
+            yield "auth_verbose_passwords: Invalid value"
 
 
 def _check_database(section: Node) -> Iterator[str]:
@@ -167,37 +150,6 @@ def check_listeners(services: list[Service], base_dir: str) -> Iterator[str]:
             seen.add(name)
 
 
-def check_stats(top: Node) -> Iterator[str]:
-    """Metrics and event exporters."""
-    exporters = top.children.get("event_exporter", {})
-    for name, node in exporters.items():
-        settings = {key: written.text for key, written in node.settings.items()}
-        if not name:
-            yield "Exporter name can't be empty"
-        if not settings.get("format"):
-            yield "Exporter format name can't be empty"
-        elif settings["format"] not in ("none", "json", "tab-text"):
-            yield f"Unknown exporter format '{settings['format']}'"
-        elif settings["format"] != "none" and "time-" not in settings.get("format_args", ""):
-            yield f"{settings['format']} exporter format requires a time-* argument"
-        if not settings.get("transport"):
-            yield "Exporter transport name can't be empty"
-        elif settings["transport"] not in ("drop", "log", "http-post"):
-            yield f"Unknown transport type '{settings['transport']}'"
-    for name, node in top.children.get("metric", {}).items():
-        settings = {key: written.text for key, written in node.settings.items()}
-        label = settings.get("metric_name", name)
-        if not label:
-            yield "Metric name can't be empty"
-        if not settings.get("filter"):
-            yield f"metric {label} {{ filter }} is empty - will not match anything"
-        elif event_filter_error(settings["filter"]):
-            yield event_filter_error(settings["filter"])
-        exporter = settings.get("exporter", "")
-        if exporter and exporters and exporter not in exporters:
-            yield f"metric {label} refers to non-existent exporter '{exporter}'"
-
-
 def warn_limits(services: list[Service]) -> Iterator[str]:
     """auth and anvil must be able to serve every process that may ask them at once."""
     by_name = {service.name: service for service in services}
@@ -214,6 +166,16 @@ def warn_limits(services: list[Service]) -> Iterator[str]:
                                for service in users)
             yield (f"service {name} {{ client_limit={limit} }} is lower than required under max. load ({load})."
                    f" {reason}: {parts}")
+
+
+def warn_descriptors(services: Iterable[Service], core: CoreSettings, limit: int) -> Iterator[str]:
+    """`limit`: the open files that the system grants a process."""
+    reason, most = "default_client_limit", core.default_client_limit
+    for service in services:
+        if service.client_limit > most:
+            reason, most = f"service {service.name} {{ client_limit }}", service.client_limit
+    if limit < most:
+        yield f"fd limit (ulimit -n) is lower than required under max. load ({limit} < {most}), because of {reason}"
 
 
 def warn_listeners(services: list[Service], base_dir: str) -> Iterator[str]:

@@ -27,8 +27,8 @@ class Filter(NamedTuple):
 
     @property
     def strength(self) -> tuple[bool, int, int, bool]:
-        return (self.named, self.local.prefixlen + 1 if self.local else 0,
-                self.remote.prefixlen + 1 if self.remote else 0, bool(self.protocol))
+        return (self.named, self.local.prefixlen if self.local else 0,
+                self.remote.prefixlen if self.remote else 0, bool(self.protocol))
 
     @property
     def by_address(self) -> bool:
@@ -44,6 +44,12 @@ class Filter(NamedTuple):
         """`local_name` in lower case."""
         return (self.fits_protocol(protocol) and _inside(local, self.local) and _inside(remote, self.remote)
                 and (not self.named or any(name_matches(name, local_name) for name in self.names)))
+
+    def possible(self, protocol: str, local: Address | None, remote: Address | None, local_name: str) -> bool:
+        """As `matches`, where what is empty or None is not known yet."""
+        known = self._replace(protocol=self.protocol if protocol else "", local=self.local if local else None,
+                              remote=self.remote if remote else None, named=self.named and bool(local_name))
+        return known.matches(protocol, local, remote, local_name)
 
 
 def _inside(address: Address | None, net: Network | None) -> bool:
@@ -65,11 +71,12 @@ _SAME, _NARROWER, _WIDER, _APART = range(4)
 
 
 def _relate_nets(one: Network | None, two: Network | None) -> int:
-    if one == two:
+    """A net of all addresses says nothing, as if it were not there."""
+    if one == two or not ((one and one.prefixlen) or (two and two.prefixlen)):
         return _SAME
-    if one is None:
+    if one is None or not one.prefixlen:
         return _WIDER
-    if two is None:
+    if two is None or not two.prefixlen:
         return _NARROWER
     if one.version != two.version or not one.overlaps(two):
         return _APART

@@ -7,6 +7,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 
 MAX_FILE = 1 << 24
 MAX_FILES = 10_000
@@ -41,9 +42,17 @@ def matches(including: str, pattern: str) -> list[str]:
     return found[:MAX_FILES]
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read(path: str, limit: int = MAX_FILE) -> str:
     """The text of a file; bytes that are not UTF-8 survive as surrogates.  OSError: unreadable or too big."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open_at_once) as file:
+        # a FIFO that nobody writes to would hold up the start; a shell's `<(command)` is one below /dev
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) and not path.startswith(("/dev/", "/proc/self/fd/")):
+            raise OSError(0, "Is a FIFO")
+        os.set_blocking(file.fileno(), True)
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(0, f"File is larger than {limit} bytes")

@@ -102,7 +102,7 @@ def _section(number: int, text: str, key: str, rest: str) -> Line:
 def lines(text: str) -> Iterator[Line]:
     """The logical lines of a file."""
     parts: list[str] = []
-    number = 0
+    number = collected = 0
     for number, raw in enumerate(text.split("\n"), 1):
         stripped = raw.strip(" \t\r")
         if not stripped or stripped[0] == "#":
@@ -121,8 +121,9 @@ def lines(text: str) -> Iterator[Line]:
             if ambiguous:
                 yield Line(number, WARNING, "", _AMBIGUOUS)
         if stripped.endswith("\\"):
+            collected = len(stripped) + (collected if parts else 0)
             parts.append(stripped[:-1].rstrip(_BLANK))
-            if sum(map(len, parts)) > MAX_LINE:
+            if collected > MAX_LINE:
                 yield Line(number, ERROR, "", "Line is too long")
                 parts.clear()
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mailproxy.config import checks
+from mailproxy.config import checks, foreign
 from mailproxy.config.conflicts import conflicts
 from mailproxy.config.filters import Address
 from mailproxy.config.parser import Parser
@@ -93,9 +93,16 @@ class Config:
         if view is None:
             if len(self._views) >= MAX_VIEWS:
                 self._views.clear()
-            nodes = (*(self._scopes[position].node for position in key), self._top.node)
-            view = self._views[key] = View(nodes)
+            view = self._views[key] = View(self._nodes(key))
         return view
+
+    def sections(self, protocol: str, local: Address | None, remote: Address | None,
+                 local_name: str) -> tuple[Node, ...]:
+        """The sections that apply to such a connection, strongest first, the top level last."""
+        return self._nodes(self._matching(protocol, local, remote, local_name.lower()))
+
+    def _nodes(self, key: tuple[int, ...]) -> tuple[Node, ...]:
+        return (*(self._scopes[position].node for position in key), self._top.node)
 
     def _matching(self, protocol: str, local: Address | None, remote: Address | None, name: str) -> tuple[int, ...]:
         candidates = self._plain
@@ -107,7 +114,7 @@ class Config:
                      if self._scopes[position].filter.matches(protocol, local, remote, name))
 
     def passdbs(self, protocol: str = "") -> tuple[Passdb, ...]:
-        """The password databases in lookup order."""
+        """The password databases in lookup order: those of `protocol` blocks come before the others."""
         return self._chain("passdb", protocol)
 
     def userdbs(self, protocol: str = "") -> tuple[Passdb, ...]:
@@ -116,10 +123,9 @@ class Config:
     def _chain(self, kind: str, protocol: str) -> tuple[Passdb, ...]:
         chain = self._databases.get((kind, protocol))
         if chain is None:
-            nodes = [self._top.node]
             own = [scope for scope in self._scopes
                    if not scope.filter.by_address and scope.filter.fits_protocol(protocol)]
-            nodes += [scope.node for scope in sorted(own, key=lambda scope: scope.order)]
+            nodes = [*(scope.node for scope in sorted(own, key=lambda scope: scope.order)), self._top.node]
             chain = tuple(_database(node) for top in nodes for node in top.children.get(kind, {}).values())
             if protocol in ("", *self.protocols):
                 self._databases[kind, protocol] = chain
@@ -145,17 +151,25 @@ def _database(node: Node) -> Passdb:
 
 def load(path: str) -> Config:
     """Read, merge and check a configuration."""
+    conf, problems = examine(path)
+    if conf is None or problems:
+        raise ConfigInvalid(problems)
+    return conf
+
+
+def examine(path: str) -> tuple[Config | None, list[Problem]]:
+    """What could be made of a configuration, and all that is wrong with it; None: nothing could."""
     parser = Parser()
     parser.parse(path)
     scopes = list(parser.scopes.values())
     problems = parser.problems
+    if problems and problems[0].path == "":     # the main file itself: nothing else can be said
+        return None, problems
     try:
         conf = Config(path, parser.top, scopes)
         texts, warnings = _finish(conf, scopes)
     except ConfigInvalid as error:      # a `<file` among the settings that are needed at once
-        raise ConfigInvalid([*problems, *error.problems]) from None
-    if problems and problems[0].path == "":     # the main file itself: nothing else can be said
-        raise ConfigInvalid(problems)
+        return None, [*problems, *error.problems]
     problems += [Problem(path, 0, text) for text in texts]
     warnings = [*parser.warnings, *warnings]
     for problem, fatal in conflicts(scopes, conf.protocols):
@@ -163,11 +177,9 @@ def load(path: str) -> Config:
             problems.append(problem)
         else:
             warnings.append(f"{problem.path} line {problem.line}: {problem.text}")
-    if problems:
-        raise ConfigInvalid(problems)
     conf.warnings = tuple(warnings)
-    conf.unbuilt = tuple(warn_unbuilt((conf.top, *scopes), conf.services.values()))
-    return conf
+    conf.unbuilt = tuple(warn_unbuilt((conf.top, *scopes)))
+    return conf, problems
 
 
 def _finish(conf: Config, scopes: list[Scope]) -> tuple[list[str], list[str]]:
@@ -180,13 +192,14 @@ def _finish(conf: Config, scopes: list[Scope]) -> tuple[list[str], list[str]]:
     errors: list[str] = []
     for scope in (conf.top, *scopes):
         errors += checks.check_scope(scope)
+        errors += foreign.check_values(scope)
     errors += checks.check_core(core)
     errors += checks.check_protocols(core, {section.value("protocol") for section, _ in every} - {""})
     errors += checks.check_names([section.name for section, _ in every])
     for row in enabled:
         errors += checks.check_service(*row)
     errors += checks.check_listeners(services, core.base_dir)
-    errors += checks.check_stats(conf.top.node)
+    errors += foreign.check_stats(conf.top.node)
     warnings = [*checks.warn_tls(conf.top, scopes), *checks.warn_limits(services),
                 *checks.warn_listeners(services, core.base_dir)]
     conf.services = {service.name: service for service in services}

@@ -9,6 +9,15 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mailproxy.config import units
+from mailproxy.config.schema.define import APPEND, MERGE, SectionType, Setting
+from mailproxy.config.schema.sections import SERVICE
+from mailproxy.config.tree import Node
+
+#: `socket listen` inside an `auth` block, with the keys that its parts had.
+SOCKET = SectionType("socket", MERGE, {}, {name: SectionType(name, APPEND, {
+    **SERVICE.children["unix_listener"].settings, "path": Setting("path", units.TEXT, "")})
+    for name in ("master", "client")})
 LOGIN_SERVICES = ("imap-login", "pop3-login", "managesieve-login")
 MAIL_SERVICES = ("imap", "pop3", "managesieve")
 
@@ -29,7 +38,7 @@ class Translation(NamedTuple):
     failure: str = ""
 
 
-Translator = Callable[[str, str], Translation]
+Translator = Callable[[str, str], Translation | None]
 
 
 def _renamed(new: str, values: dict[str, str] | None = None) -> Translator:
@@ -59,6 +68,28 @@ def _service(names: tuple[str, ...], setting: str, convert: Callable[[str], str]
         return Translation((f"{key} has been replaced by {where} {{ {setting} }}",),
                            tuple(Assignment(f"service/{name}/{setting}", text) for name in names))
     return translate
+
+
+def _workarounds(key: str, value: str) -> Translation | None:
+    warnings = []
+    for word, phrase in (("outlook-idle", "is no longer necessary"), ("netscape-eoh", "is no longer supported")):
+        if word in value:
+            warnings.append(f"{key}={word} {phrase}")
+            value = value.replace(word, "")
+    return Translation(tuple(warnings), (Assignment(key, value),)) if warnings else None
+
+
+def socket_path(socket: Node) -> tuple[str, str]:
+    """The path of a part of a `socket listen` block, or what is wrong with it.  Names tell what a socket speaks."""
+    path = socket.settings["path"].text if "path" in socket.settings else ""
+    is_master = path.endswith(("-master", "-userdb"))
+    if not path:
+        return "", "socket listen {} is missing path"
+    if socket.type.name == "master" and not is_master:
+        return "", "socket listen { master { path=.. } } must end with -master (or -userdb) suffix"
+    if socket.type.name == "client" and is_master:
+        return "", "socket listen { client { path=.. } } must end not with -master or -userdb suffix"
+    return path, ""
 
 
 def _plugin(key: str, value: str) -> Translation:
@@ -120,9 +151,14 @@ _TRANSLATORS: dict[str, Translator] = {
     "maildir_copy_preserve_filename": _GONE,
     "dbox_rotate_days": _GONE,
     "dbox_rotate_min_size": _GONE,
+    "imap_client_workarounds": _workarounds,
+    "plugin/imap_zlib_compress_level": lambda key, value: Translation(
+        ("imap_zlib_compress_level has been replaced by imap_compress_deflate_level",),
+        (Assignment("plugin/imap_compress_deflate_level", value),)),
     "sieve": _plugin,
     "sieve_storage": lambda key, value: Translation(
         ("sieve_storage has been moved into plugin { sieve_dir }",), (Assignment("plugin/sieve_storage", value),)),
+    "mail": lambda key, value: Translation((), (Assignment("mail_location", value),)),
     "doveadm_proxy_port": lambda key, value: Translation((), (Assignment("doveadm_port", value),)),
 }
 _ADDRESS_PORT = re.compile(r"(\[[^\]]*\]|[^:,\s]+):([0-9]+)\Z")

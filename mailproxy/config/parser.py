@@ -1,7 +1,8 @@
 """Files -> trees of written settings, with every error and warning on the way.
 
 In: the path of the main file.  Out: the top scope and the scopes of all filter blocks.  Checks names and the type of
-each value; what needs more than one setting is `checks`.  Limits: include depth, section depth, problems reported.
+each value; what needs more than one setting is `checks`.  Limits: include depth, files read,
+section depth, problems reported.
 """
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ import os
 import re
 from collections.abc import Callable
 
-from mailproxy.config import includes, lexer, obsolete, units, variables
+from mailproxy.config import includes, lexer, obsolete, paths, units, variables
 from mailproxy.config.filters import Filter
 from mailproxy.config.networks import parse_network
 from mailproxy.config.schema import NOT_BY_ADDRESS, ROOT
-from mailproxy.config.schema.builtin import SERVICES
 from mailproxy.config.schema.define import APPEND, FREE, MERGE, SectionType, Setting
 from mailproxy.config.tree import Node, Scope, Written
 from mailproxy.errors import Problem
 
 MAX_INCLUDES = 64       # files on the include stack: each holds its text
+MAX_FILES = 50_000      # files read: includes that include each other many times must end
 MAX_DEPTH = 64          # open sections: the language needs five
 MAX_PROBLEMS = 200      # nobody reads more, and a binary file would give one per line
 _SECRET = re.compile(r"_(password|key|nonce)\Z")
@@ -50,6 +51,7 @@ class Parser:
         self.scopes: dict[Filter, Scope] = {}
         self._stack = [Frame(self.top.node, self.top)]
         self._files: list[str] = []
+        self._read = 0
         self._path = ""
         self._line = 0
         self._unnamed = 0
@@ -103,13 +105,18 @@ class Parser:
         must = line.kind == lexer.INCLUDE
         found = includes.matches(self._path, line.value) if line.value else []
         if not found:
-            if must or not line.value:
+            if must:
                 self._problem("No matches")
             return
         for path in found:
             if path in self._files or len(self._files) >= MAX_INCLUDES:
                 self._problem(f"Recursive include file: {path}")
                 continue
+            self._read += 1
+            if self._read > MAX_FILES:
+                if self._read == MAX_FILES + 1:
+                    self._problem("Too many include files")
+                return
             try:
                 text = includes.read(path)
             except OSError as error:
@@ -133,6 +140,20 @@ class Parser:
         if frame.node is not None and frame.suspect == len(self.problems):
             key = frame.node.type.name
             self.problems.append(Problem(frame.path, frame.line, f"Unknown setting: {self._types()}{key} {{ {key}"))
+        elif frame.node is not None and frame.node.type in obsolete.SOCKET.children.values():
+            self._old_socket(frame.node)
+
+    def _old_socket(self, socket: Node) -> None:
+        """`auth x { socket listen { client { path } } }` of Dovecot 1.x: a listener of the auth service."""
+        path, failure = obsolete.socket_path(socket)
+        if failure:
+            self._problem(failure)
+            return
+        service = self._child(self.top.node, ROOT.children["service"], "auth")
+        assert service is not None
+        listener = self._child(service, service.type.children["unix_listener"], path)
+        assert listener is not None
+        listener.settings.update((key, row) for key, row in socket.settings.items() if key != "path")
 
     def _begin(self, line: lexer.Line) -> None:
         frame = self._stack[-1]
@@ -144,6 +165,8 @@ class Parser:
         elif node.type is ROOT and line.key == "auth" and not frame.scope.filter.protocol:
             self._obsolete("add auth_ prefix to all settings inside auth {} and remove the auth {} section completely")
             self._push(node, frame.scope, "auth_")
+        elif node.type is ROOT and frame.prefix and (line.key, line.value) == ("socket", "listen"):
+            self._push(Node(obsolete.SOCKET, ""), frame.scope)
         else:
             self._begin_section(frame, node, line.key, line.value)
 
@@ -255,10 +278,11 @@ class Parser:
         if node is None:
             return
         key = line.key
-        if node.type is ROOT:
+        if node.type is ROOT or node.type.name == "plugin":
             if frame.prefix and not key.startswith(frame.prefix):
                 key = frame.prefix + key
-            old = obsolete.translate(key, line.value, frame.scope.filter.protocol)
+            path = key if node.type is ROOT else f"plugin/{key}"
+            old = obsolete.translate(path, line.value, frame.scope.filter.protocol)
             if old is not None:
                 self._translated(old)
                 return
@@ -284,12 +308,14 @@ class Parser:
         node, name = self._locate(frame.node, key)
         row = None if node is None else self._row(node.type, name)
         if node is None or row is None:
-            self._problem(f"Unknown setting: {self._types()}{key}")
+            # as Dovecot, which expands a name's reference to itself before it looks at the name
+            selfish = kind == lexer.SETTING and f"${key}" in value.split()
+            self._problem(f"Unknown variable: ${key}" if selfish else f"Unknown setting: {self._types()}{key}")
             return
         if frame.node.type is ROOT and frame.scope.filter.by_address and key.partition("/")[0] in NOT_BY_ADDRESS:
             self._problem(f"Auth settings not supported inside local/remote blocks: {key}")
             return
-        written = self._value(frame.scope, row, value, kind)
+        written = self._value(frame.scope, row, value, kind, key)
         if written is None:
             return
         node.settings[name] = written
@@ -308,7 +334,7 @@ class Parser:
     @staticmethod
     def _row(kind: SectionType, name: str) -> Setting | None:
         if kind.naming == FREE:
-            return Setting(name, units.TEXT, "")
+            return None if "/" in name else Setting(name, units.TEXT, "")
         row = kind.settings.get(name)
         if row is None and name and name == kind.title:
             return Setting(name, units.TEXT, "")
@@ -328,31 +354,25 @@ class Parser:
                 return found, "/".join((*parts, name))
             if not parts:
                 return None, name
-            title = parts.pop(0).replace("\\s", "/")
-            found = node.child(kind.name, title)
-            if found is None and self._is_builtin(node, kind, title):
-                found = self._child(node, kind, title)
-            if found is None:
+            try:
+                title = paths.section_name(node, kind, parts.pop(0))
+            except LookupError:
                 return None, name
-            node = found
+            inner = node.child(kind.name, title) or self._child(node, kind, title)
+            assert inner is not None
+            node = inner
         return node, name
-
-    @staticmethod
-    def _is_builtin(node: Node, kind: SectionType, name: str) -> bool:
-        if kind.name == "service":
-            return name in SERVICES
-        return node.name in SERVICES and any(row[:2] == (kind.name, name) for row in SERVICES[node.name].listeners)
 
     def _written(self, text: str, shown: str, value: object, source: str = "") -> Written:
         return Written(text, shown, path=self._path, line=self._line, value=value, source=source)
 
-    def _value(self, scope: Scope, row: Setting, text: str, kind: int) -> Written | None:
-        if kind == lexer.FILE:
+    def _value(self, scope: Scope, row: Setting, text: str, kind: int, key: str) -> Written | None:
+        if kind == lexer.FILE and row.kind in (units.TEXT, units.WORDS, units.SECRET):
             return self._written(text, "<" + text, None, includes.relative_to(self._path, text))
-        shown = text
+        shown = text = f"<{text}" if kind == lexer.FILE else text
         try:
             if kind == lexer.SETTING and variables.has_variable(text):
-                text, shown = variables.expand(text, row.name, lambda name: self._current(scope, row.name, name))
+                text, shown = variables.expand(text, key, lambda name: self._current(scope, row.name, name))
             value = text if row.kind == units.TEXT else units.parse(row.kind, text, row.choices)
         except ValueError as error:
             secret = _SECRET.search(row.name)       # the refusal would show a part of the value
@@ -366,7 +386,23 @@ class Parser:
             return written.text if not written.source else written.shown
         row = ROOT.settings.get(name)
         if row is None:
-            return None
+            return self._by_path(scope, name) if "/" in name else None
         if own == name == "protocols" and os.path.basename(self._path).endswith(".protocol"):
             return ""       # files of a distribution's packages: each adds its own to a list that starts empty
         return row.default
+
+    @staticmethod
+    def _by_path(scope: Scope | None, name: str) -> str | None:
+        """The value of a setting in a section, of this scope or an outer one."""
+        default = None
+        while scope is not None:
+            try:
+                found = paths.find(scope.node, name.split("/"))
+            except LookupError:
+                found = None
+            if found is not None and found.node.type.naming != FREE:
+                if found.written is not None:
+                    return found.written.shown if found.written.source else found.written.text
+                default = found.default
+            scope = scope.parent
+        return default

@@ -128,15 +128,17 @@ def _inet(section: Section, listen: tuple[str, ...]) -> InetListener:
                         section.value("reuse_port"), section.value("haproxy"), address)
 
 
-def _file(section: Section) -> UnixListener:
-    return UnixListener(section.name, section.value("mode"), section.value("user"), section.value("group"))
+def _file(section: Section, owner: str) -> UnixListener:
+    return UnixListener(section.name, section.value("mode"), section.value("user") or owner, section.value("group"))
 
 
 def resolve(section: Section, listeners: list[tuple[str, Section]], core: CoreSettings, tls: bool) -> Service:
     """The service with every number settled.  `tls`: the global `ssl` is not `no`."""
     listen = split_addresses(" ".join(core.listen))
     inet = [_inet(row, listen) for kind, row in listeners if kind == INET]
-    files = [(kind, _file(row)) for kind, row in listeners if kind != INET]
+    # anvil may be started again at any time: who talks to it must be able to connect anew, and is not root any more
+    owner = core.default_internal_user if section.value("type") == "anvil" else ""
+    files = [(kind, _file(row, owner)) for kind, row in listeners if kind != INET]
     idle: float = section.value("idle_kill") or core.default_idle_kill
     vsz: int = section.value("vsz_limit")
     return Service(

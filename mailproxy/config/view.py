@@ -13,8 +13,11 @@ from mailproxy.config.schema.auth import AuthSettings
 from mailproxy.config.schema.core import CoreSettings
 from mailproxy.config.schema.define import Setting
 from mailproxy.config.schema.imap import ImapSettings
+from mailproxy.config.schema.lmtp import LmtpSettings
 from mailproxy.config.schema.login import LoginSettings
 from mailproxy.config.schema.logs import LoggingSettings
+from mailproxy.config.schema.sieve import SieveSettings
+from mailproxy.config.schema.submission import SubmissionSettings
 from mailproxy.config.schema.tls import SslSettings
 from mailproxy.config.tree import Node, Written
 from mailproxy.errors import ConfigInvalid, Problem
@@ -25,18 +28,25 @@ MAX_VALUE_FILE = 1 << 24
 T = TypeVar("T")
 
 
+def text_of(written: Written, row: Setting) -> str:
+    """The text of a written value.  ConfigInvalid: its `<file` cannot be read."""
+    if not written.source:
+        return written.text
+    try:
+        return includes.read(written.source, MAX_VALUE_FILE)
+    except OSError as error:
+        verb = "read" if isinstance(error, IsADirectoryError) else ""
+        what = f"read({written.source}) failed" if verb else f"Can't open file {written.source}"
+        reason = error.strerror or str(error)
+        raise ConfigInvalid([Problem(written.path, written.line, f"{row.name}: {what}: {reason}")]) from None
+
+
 def value_of(written: Written | None, row: Setting) -> Any:
     """The typed value of a setting.  ConfigInvalid: its `<file` cannot be read or does not hold such a value."""
     if written is None:
         return row.value
     if written.source and written.value is None:
-        try:
-            text = includes.read(written.source, MAX_VALUE_FILE)
-        except OSError as error:
-            verb = "read" if isinstance(error, IsADirectoryError) else ""
-            what = f"read({written.source}) failed" if verb else f"Can't open file {written.source}"
-            reason = error.strerror or str(error)
-            raise ConfigInvalid([Problem(written.path, written.line, f"{row.name}: {what}: {reason}")]) from None
+        text = text_of(written, row)
         try:
             written.value = units.parse(row.kind, text, row.choices)
         except ValueError as error:
@@ -97,6 +107,18 @@ class View:
     @property
     def imap(self) -> ImapSettings:
         return self._group(ImapSettings)
+
+    @property
+    def sieve(self) -> SieveSettings:
+        return self._group(SieveSettings)
+
+    @property
+    def lmtp(self) -> LmtpSettings:
+        return self._group(LmtpSettings)
+
+    @property
+    def submission(self) -> SubmissionSettings:
+        return self._group(SubmissionSettings)
 
     @property
     def auth(self) -> AuthSettings:

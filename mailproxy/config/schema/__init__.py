@@ -10,16 +10,20 @@ from mailproxy.config.schema.auth import AuthSettings
 from mailproxy.config.schema.core import CoreSettings
 from mailproxy.config.schema.define import MERGE, SectionType, Setting, settings_of
 from mailproxy.config.schema.imap import ImapSettings
+from mailproxy.config.schema.lmtp import LmtpSettings
 from mailproxy.config.schema.login import LoginSettings
 from mailproxy.config.schema.logs import LoggingSettings
 from mailproxy.config.schema.mailstore import MAILSTORE
 from mailproxy.config.schema.protocols import PROTOCOLS
 from mailproxy.config.schema.sections import SECTIONS
+from mailproxy.config.schema.sieve import SieveSettings
+from mailproxy.config.schema.submission import SubmissionSettings
 from mailproxy.config.schema.tls import SslSettings
 
 GROUPS: dict[type, tuple[Setting, ...]] = {
     cls: settings_of(cls)
-    for cls in (CoreSettings, LoggingSettings, LoginSettings, SslSettings, ImapSettings, AuthSettings)}
+    for cls in (CoreSettings, LoggingSettings, LoginSettings, SslSettings, ImapSettings, SieveSettings,
+                SubmissionSettings, AuthSettings, LmtpSettings)}
 #: The settings that mailproxy reads (the others are only checked).
 USED: dict[str, Setting] = {row.name: row for rows in GROUPS.values() for row in rows}
 ROOT = SectionType("", MERGE, {**MAILSTORE, **PROTOCOLS, **ADMIN, **USED}, SECTIONS)

@@ -72,7 +72,6 @@ MAILSTORE = table((
     ("mail_server_comment", TEXT, ""),
     ("mail_shared_explicit_inbox", BOOL, "no"),
     ("mail_sort_max_read_count", UINT, "0"),
-    ("mail_temp_dir", TEXT, "/tmp"),
     ("mail_temp_scan_interval", TIME, "1 weeks"),
     ("mail_uid", TEXT, ""),
     ("mail_vsize_bg_after_count", UINT, "0"),

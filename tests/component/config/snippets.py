@@ -10,6 +10,10 @@ def _bad_values(key: str, *values: str) -> dict[str, str]:
     return {f"{key}={value}": f"{key} = {value}\n" for value in values}
 
 
+def _metric(group_by: str) -> str:
+    return f"metric x {{\nfilter = event=a\ngroup_by = {group_by}\n}}\n"
+
+
 def _service(name: str, body: str) -> str:
     return f"protocols = imap\nservice {name} {{\n{body}\n}}\n"
 
@@ -122,9 +126,21 @@ GOOD: dict[str, str] = {
     "old auth block": "auth default {\nmechanisms = plain login\nverbose = yes\nuser = root\npassdb pam {\n"
                       "args = x\n}\n"
                       "userdb passwd {\n}\n}\n",
+    "old sockets": "auth default {\nsocket listen {\nmaster {\npath = /var/run/auth-master\nmode = 0600\n}\n"
+                   "client {\npath = /var/spool/postfix/private/auth\nmode = 0660\nuser = postfix\n}\n}\n}\n",
+    "old workarounds": "imap_client_workarounds = delay-newmail outlook-idle\n",
+    "old plugin setting": "plugin {\nimap_zlib_compress_level = 3\n}\n",
     "old protocols": "protocols = imap pop3s managesieve\n",
     "old listen": "protocols = imap\nprotocol imap {\nlisten = *:10143\nssl_listen = *:10993\n}\n",
     "old names": "protocol managesieve {\nssl = no\n}\nservice dns_client {\nuser = root\n}\n",
+    "path key of a database": "passdb foo {\ndriver = pam\n}\npassdb {\ndriver = pam\n"
+                              "}\npassdb/0/args = x\npassdb/foo/args = y\n",
+    "path variable": "service/imap-login/service_count = 3\n"
+                     "service/imap-login/service_count = $service/imap-login/service_count\n",
+    "include_try nothing": "!include_try\nssl = no\n",
+    "old name of mail_location": "mail = x\n",
+    "empty values in sections": "plugin {\na =\n}\nservice auth {\nuser =\nunix_listener x {\n"
+                                "group =\n}\n}\npassdb {\ndriver = pam\nargs =\nskip = never\n}\n",
     "sieve moved": "sieve = ~/.dovecot.sieve\n",
 }
 
@@ -231,5 +247,39 @@ WHOLE: dict[str, str] = {
     "metric name": "metric {\nfilter = event=a\n}\n",
     "exporter format": "event_exporter a {\nformat = foo\ntransport = log\n}\n",
     "exporter time": "event_exporter a {\nformat = json\ntransport = log\n}\n",
+    "exporter time format": "event_exporter a {\nformat = json\nformat_args = time-foo\ntransport = log\n}\n",
+    "group by what": _metric("a:foo:1"),
+    "group by words": _metric("a b:linear:1:x:2"),
+    "group by too few": _metric("a:exponential:1:2"),
+    "group by too many": _metric("a:discrete:1"),
+    "group by base": _metric("a:exponential:1:2:3"),
+    "group by range": _metric("a:linear:5:2:3"),
+    "group by step": _metric("a:linear:1:2:3"),
+    "group by negative": _metric("a:linear:-1:2:3"),
+    "namespace separator": "namespace {\nseparator = //\n}\n",
+    "namespace of nobody": "namespace a {\nprefix = a/\nalias_for = b/\n}\n",
+    "namespace chain": "namespace a {\nprefix = a/\nalias_for = b/\n}\nnamespace b {\nprefix = b/\nalias_for = c/\n}\n"
+                       "namespace c {\nprefix = c/\n}\n",
+    "special use": "namespace {\nmailbox x {\nspecial_use = \\Sent \\foo\n}\n}\n",
+    "uidl variable": "pop3_uidl_format = %z\n",
+    "uidl no variable": "protocol pop3 {\npop3_uidl_format = %%\n}\n",
+    "hash brace": "mail_attachment_hash = %{sha1\n",
+    "hash bits": "mail_attachment_hash = %{sha1:81}\n",
+    "hash too many bits": "mail_attachment_hash = %{sha1:300}\n",
+    "hash name": "mail_attachment_hash = %{foo}\n",
+    "nfs fsync": "mail_nfs_index = yes\nmmap_disable = yes\n",
+    "throttle": "imapc_features = throttle:1:2\n",
+    "flag": "pop3_delete_type = flag\n",
+    "idle": "mailbox_idle_check_interval = 0\n",
+    "purge": "mail_cache_purge_delete_percentage = 101\n",
+    "cache size": "mail_cache_max_size = 2G\n",
+    "gids": "first_valid_gid = 10\nlast_valid_gid = 5\n",
+    "policy hash": "auth_policy_server_url = http://x\nauth_policy_hash_nonce = a\nauth_policy_hash_mech = foo\n",
+    "verbose passwords nothing cut": "auth_verbose_passwords = sha1:0\n",
+    "old socket path": "auth default {\nsocket listen {\nclient {\nmode = 0660\n}\n}\n}\n",
+    "old socket name": "auth default {\nsocket listen {\nmaster {\npath = /a\n}\n}\n}\n",
+    **{f"event filter {text}": f"log_debug = {text}\n" for text in (
+        "a=b c=d", "a b", "a=", "=a", "(a=b", "a=b)", "a=b OR", "a==b", "a!=b", "AND", "()", "a<", "a=%u", "not",
+        "(a=b c", "a=b (c=d)", "a=not b")},
     "exporter transport": "event_exporter a {\nformat = json\n}\n",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailproxy import config
-from mailproxy.config.dump import dump
+from mailproxy.config.dump import ALL, Style, dump
 from mailproxy.errors import ConfigInvalid
 
 from .snippets import BAD, GOOD, WHOLE
@@ -50,7 +50,7 @@ def comparable(text: str) -> list[str]:
 def ours(path: str) -> tuple[list[str], tuple[str, ...]]:
     conf = config.load(path)
     out = io.StringIO()
-    dump(conf, out, changed_only=True)
+    dump(conf, out)
     return comparable(out.getvalue()), conf.warnings
 
 
@@ -119,7 +119,7 @@ def test_all_settings_and_defaults(snippet: Path) -> None:
     run = subprocess.run([DOVECONF, "-as", "-c", str(snippet)], capture_output=True, text=True, timeout=20, check=True)
     expected = comparable(run.stdout)
     out = io.StringIO()
-    dump(config.load(str(snippet)), out, changed_only=False)
+    dump(config.load(str(snippet)), out, Style(ALL, rare=True))
     shown = comparable(out.getvalue())
 
     def shared(lines: list[str]) -> list[str]:

@@ -81,3 +81,36 @@ def test_same_values(protocol: str, tmp_path: Path) -> None:
         view = conf.view(protocol, ip_address(local) if local else None, ip_address(remote) if remote else None, name)
         written = [view.written(key) for key in KEYS]
         assert [row.text for row in written if row is not None] == run.stdout.splitlines(), wanted
+
+
+DATABASES = """\
+passdb {
+  driver = top1
+}
+protocol imap {
+  passdb {
+    driver = imap1
+  }
+  passdb named {
+    driver = imap2
+  }
+}
+protocol !pop3 {
+  passdb {
+    driver = notpop3
+  }
+}
+passdb named {
+  driver = top2
+}
+"""
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3", "sieve"])
+def test_databases_in_the_same_order(protocol: str, tmp_path: Path) -> None:
+    path = tmp_path / "databases.conf"
+    path.write_text(DATABASES)
+    run = subprocess.run(["/usr/bin/doveconf", "-c", str(path), "-f", f"service={protocol}", "passdb"],
+                         capture_output=True, text=True, timeout=20, check=True)
+    expected = [line.rpartition(" ")[2] for line in run.stdout.splitlines() if line.startswith("  driver =")]
+    assert [row.driver for row in config.load(str(path)).passdbs(protocol)] == expected

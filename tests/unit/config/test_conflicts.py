@@ -18,7 +18,7 @@ def two(first: str, second: str, key: str = "login_greeting") -> str:
 @pytest.mark.parametrize(("first", "second"), [
     ("local 10.0.0.0/8", "protocol imap"), ("remote 10.0.0.0/8", "protocol imap"), ("protocol !pop3", "remote 1.2.3.4"),
     ("local 10.0.0.0/8", "remote 11.0.0.0/8"), ("local_name a.b", "protocol imap"), ("local_name a.b", "local 1.2.3.4"),
-    ("local_name *.b", "remote ::/0"),
+    ("local_name *.b", "remote fe80::/10"),
 ])
 def test_contradictions(first: str, second: str, refuse: Refuse) -> None:
     (problem,) = refuse(two(first, second))
@@ -29,6 +29,7 @@ def test_contradictions(first: str, second: str, refuse: Refuse) -> None:
 @pytest.mark.parametrize(("first", "second"), [
     ("protocol imap", "protocol pop3"), ("protocol imap", "protocol !pop3"), ("local 10.0.0.0/8", "local 10.1.0.0/16"),
     ("local 10.0.0.0/8", "remote ::/0"), ("local_name a.b", "local_name *.b"), ("local_name a", "local_name b"),
+    ("local 0.0.0.0/0", "protocol imap"), ("remote ::/0", "local_name a.b"),
     ("local_name a.b", "protocol lmtp"), ("local_name a.b", "protocol lda"), ("remote 1.2.3.4", "remote 1.2.3.5"),
 ])
 def test_no_contradictions(first: str, second: str, load: Load) -> None:

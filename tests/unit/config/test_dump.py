@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 
 from mailproxy import __version__, config
-from mailproxy.config.dump import dump
+from mailproxy.config.dump import ALL, CHANGED, Style, dump
 
 TEXT = """\
 protocols = imap
@@ -34,7 +34,7 @@ service "my service" {
 
 def shown(conf: config.Config, *, changed_only: bool = True, show_secrets: bool = False) -> str:
     out = io.StringIO()
-    dump(conf, out, changed_only, show_secrets=show_secrets)
+    dump(conf, out, Style(CHANGED if changed_only else ALL, secrets=show_secrets))
     return out.getvalue()
 
 

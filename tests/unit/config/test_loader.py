@@ -75,7 +75,7 @@ def test_databases(load: Load) -> None:
     assert (one.mechanisms, one.master, one.line) == (("plain", "login"), False, 1)
     assert (two.mechanisms, two.master, two.pass_, two.line) == ((), True, True, 6)
     assert "sesame" not in repr(one)
-    assert [row.driver for row in conf.passdbs("imap")] == ["static", "static", "pam"]
+    assert [row.driver for row in conf.passdbs("imap")] == ["pam", "static", "static"]
     assert [(row.driver, row.skip) for row in conf.userdbs("imap")] == [("passwd", "found")]
 
 
