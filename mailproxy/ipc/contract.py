@@ -7,6 +7,9 @@ A role is a module with two functions, named by a dotted name and never imported
                                           shared with every child.  Raises ConfigInvalid; a reload then keeps the old.
     main(child, prepared) -> int          in the forked child, after the privilege drop; returns the exit code.
 
+What prepare() returned may have a method `renew() -> News`, called in the master now and then: what it changes,
+children forked later have; its `data` is appended to the notify file for those that run.
+
 The child tells the master how many more connections it will accept: 12 bytes `pid, generation, available` (native
 i32, u32, u32) written at once to `status_fd`.  The first report is due within 30 s of the fork.
 
@@ -15,7 +18,8 @@ end, because it retires this generation (reload, stop) or because it is gone.  A
 0, finishes what it has and exits 0.
 
 Signals to a child: TERM stop now; INT exit if idle; QUIT close the listeners at once and finish; USR1 look at the
-notify file (a login service is full).  HUP is ignored but by auth, which flushes its cache.
+notify file (its offset: a login service is full; its contents: what `renew` had to say).  HUP is ignored but by auth,
+which flushes its cache.
 """
 from __future__ import annotations
 
@@ -57,7 +61,8 @@ class Child:
     status_fd: int
     dead_fd: int
     log_fd: int                     # write end of the log pipe of the service (see log.pipe)
-    notify_fd: int = -1             # login services: file whose offset is 1 while the service is full, else 0
+    notify_fd: int = -1             # login services: file whose offset is 1 while the service is full, else 0; its
+                                    # contents are the data of all News
     client_limit: int = 1000        # in force: already min(client_limit, service_count)
     service_count: int = 0
     process_limit: int = 100
@@ -83,6 +88,15 @@ def parse_status(data: bytes) -> list[tuple[int, int, int]]:
     writes of 12 bytes to a pipe are atomic and the reader asks for a multiple of 12; it is dropped if it does."""
     usable = len(data) - len(data) % STATUS_SIZE
     return list(_STATUS.iter_unpack(data[:usable]))
+
+
+@dataclass(slots=True)
+class News:
+    """What has changed since the master asked last."""
+
+    lines: list[tuple[int, str]] = field(default_factory=list)      # for the log: (kind, text)
+    data: bytes = b""               # for the children that run
+    again: float = 60.0             # seconds until it should ask again
 
 
 class Role(Protocol):

@@ -1,6 +1,7 @@
 """Writing to the log process: one framed line per event, joined per batch.
 
-Frame (the wire between a child and the log process): byte 0x01, byte type + 1, then `PID SPACE text LF`.
+Frame (the wire between a child and the log process): byte 0x01, byte type + 1, then `PID SPACE text LF`; type 7 carries
+`prefix=TEXT: `.
 Lines without that header come from libraries that print to stderr; the log process writes them as errors.
 The pipe is blocking: a log process that is slow slows its writers down, but no line is lost.
 """
@@ -74,6 +75,10 @@ class Log:
             os.write(self._fd, data)        # at most 4096 bytes to a blocking pipe: all or an error
         except BrokenPipeError:             # the master and with it the log are gone; sessions live on
             return
+
+    def prefix(self, text: str) -> None:
+        """This process' lines begin so, and not with the name of its service."""
+        self._put(b"\x01\x08%d prefix=%b: \n" % (os.getpid(), text.encode()))
 
     def debug(self, text: str) -> None:
         if self.debug_enabled:

@@ -32,6 +32,12 @@ _BUSY = 0.05
 _REST = 0.005
 _ERROR, _FATAL = 3, 4
 _CHILD_FRAME = 8
+#: What programs say about their lines to come, in frames of the same type: with `prefix=TEXT: ` they have another one
+#: than the service's name.
+_PREFIX = b"prefix="
+_OPTIONS = (_PREFIX, b"ip=")
+#: Processes of a service whose prefixes are known; beyond, the oldest get the service's name again.
+_MAX_PREFIXES = 2000
 _DEFAULT_FATAL = b" returned error 89 "
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 #: The control characters of lines that are framed, neither fatal nor odd.
@@ -67,13 +73,19 @@ def escape(body: bytes) -> bytes:
 class Pipe:
     """One service's pipe: its descriptor, line heads and unfinished line."""
 
-    __slots__ = ("fd", "heads", "rest", "service")
+    __slots__ = ("fd", "heads", "prefixes", "rest", "service")
 
     def __init__(self, fd: int, service: str) -> None:
         self.fd = fd
         self.service = service
         self.heads = heads(service)
+        self.prefixes: dict[bytes, list[bytes]] = {}    # by pid
         self.rest = b""
+
+    def rename(self, pid: bytes, prefix: bytes) -> None:
+        self.prefixes[pid] = heads(escape(prefix).decode("utf-8", "replace").removesuffix(": "))
+        if len(self.prefixes) > _MAX_PREFIXES:
+            del self.prefixes[next(iter(self.prefixes))]
 
 
 class Writer:
@@ -115,7 +127,7 @@ class Writer:
             lines.append(pipe.rest)
             pipe.rest = b""
         # nothing of them is a control character but the headers and line ends: nothing is to be escaped
-        clean = _FRAMED.fullmatch((b"\n".join(lines)).translate(None, _HARMLESS)) is not None
+        clean = not pipe.prefixes and _FRAMED.fullmatch((b"\n".join(lines)).translate(None, _HARMLESS)) is not None
         special: list[bytes] = []
         stamp, sinks, line_heads = self.stamp, self._sinks, pipe.heads
         for line in lines:
@@ -138,16 +150,19 @@ class Writer:
         kind = line[1] - 1
         pid, _, body = line[2:].partition(b" ")
         if kind == _CHILD_FRAME - 1:
-            special.append(line[2:])
+            if body.startswith(_PREFIX):
+                pipe.rename(pid, body[len(_PREFIX):])
+            elif not body.startswith(_OPTIONS):
+                special.append(line[2:])
         elif 0 <= kind < len(self._sinks):
             if kind >= _FATAL:
                 self._remember(pid)
-            self._put(pipe, kind, body)
+            self._put(pipe, kind, body, pid)
         else:
             self._put(pipe, _ERROR, line)
 
-    def _put(self, pipe: Pipe, kind: int, body: bytes) -> None:
-        self._sinks[kind].put(kind, self.stamp, pipe.heads[kind], escape(body))
+    def _put(self, pipe: Pipe, kind: int, body: bytes, pid: bytes = b"") -> None:
+        self._sinks[kind].put(kind, self.stamp, pipe.prefixes.get(pid, pipe.heads)[kind], escape(body))
 
     def _remember(self, pid: bytes) -> None:
         self._fatals[pid] = None

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mailproxy.errors import ConfigInvalid, MailproxyError, Problem
-from mailproxy.ipc.contract import Child, Listener, Role
-from mailproxy.master import identity, roles, spawn
+from mailproxy.ipc.contract import Child, Listener
+from mailproxy.master import identity, program, roles, spawn
 from mailproxy.master.listen import Opening, Sockets
 from mailproxy.master.masterlog import MasterLog
 from mailproxy.master.service import Rules
 from mailproxy.master.unit import Unit
-from mailproxy.net.loop import Loop
+from mailproxy.net import openssl
+from mailproxy.net.loop import Loop, Timer
 
 #: The configuration's way to say "never".
 _NEVER = 4294967295.0
@@ -31,10 +33,15 @@ class Plan:
     """A service that will run: what was checked and prepared for it."""
 
     service: Any
-    role: Role
+    main: Callable[[Child, Any], int]
     who: identity.Identity
     prepared: object
     listeners: tuple[Listener, ...] = ()
+
+    @property
+    def is_program(self) -> bool:
+        """It ends in exec(2) and is not one of our roles."""
+        return isinstance(self.prepared, program.Program)
 
 
 @dataclass(slots=True)
@@ -47,6 +54,7 @@ class Generation:
     pipes: dict[str, tuple[int, int]] = field(default_factory=dict)
     cut_on_retire: bool = False
     cut_on_stop: bool = True
+    deadlines: list[Timer] = field(default_factory=list)        # of its retirement
 
     def others(self) -> list[Unit]:
         """Every unit but the log's."""
@@ -56,13 +64,19 @@ class Generation:
         """No process but the log's is left."""
         return not any(unit.policy.processes for unit in self.others())
 
+    def close(self) -> None:
+        """The last process is gone."""
+        for timer in self.deadlines:
+            timer.cancel()
+        for unit in self.units.values():
+            unit.close()
+
     def give_up(self) -> None:
         """It was never begun: close all that it has opened."""
         if self.master_pipe[1] >= 0:
             os.close(self.master_pipe[1])
         self.close_log_pipes()
-        for unit in self.units.values():
-            unit.close()
+        self.close()
 
     def close_log_pipes(self) -> None:
         """Our copies: with the last writer's the log process reads the end, and ends."""
@@ -96,6 +110,7 @@ class Builder:
 def check(conf: Any, table: Mapping[str, str]) -> tuple[list[Plan], list[str]]:
     """What can be checked without touching the system: executables, users, what roles need.  Returns plans and
     warnings; ConfigInvalid carries every problem."""
+    settle_tls(conf)
     base_dir = conf.view().core.base_dir
     problems: list[Problem] = []
     # the default names more protocols than one is built for: only what somebody asked for is worth a word
@@ -104,25 +119,47 @@ def check(conf: Any, table: Mapping[str, str]) -> tuple[list[Plan], list[str]]:
     warnings += conf.unbuilt
     plans: list[Plan] = []
     for service in conf.services.values():
-        executable = roles.key(service.executable)
-        dotted = table.get(executable)
-        if dotted is None:
-            if conf.service_written(service.name) and service.protocol in ("", *roles.PROTOCOLS):
-                warnings.append(f"service({service.name}): executable {service.executable} is not supported, "
-                                "the service is not started")
+        if service.protocol and service.protocol not in roles.PROTOCOLS:
             continue
         try:
-            role = roles.load(dotted)
-            plans.append(Plan(service, role, identity.resolve(service, base_dir), role.prepare(conf, service)))
+            plan = _plan(conf, service, table, base_dir)
         except ConfigInvalid as failure:
             problems += failure.problems
         except MailproxyError as failure:
             problems.append(Problem("", 0, f"service({service.name}): {failure}"))
+        else:
+            if isinstance(plan, Plan):
+                plans.append(plan)
+            elif plan and conf.service_written(service.name):
+                warnings.append(f"service({service.name}): {plan}")
     if not any(plan.service.name == LOG for plan in plans) and not problems:
         problems.append(Problem("", 0, "there is no service log"))
     if problems:
         raise ConfigInvalid(list(dict.fromkeys(problems)))
     return plans, warnings
+
+
+def settle_tls(conf: Any) -> None:
+    """What OpenSSL must know before anything is made with it; may start this program again."""
+    view = conf.view()
+    suites, curves = [written.text if (written := view.written(name)) is not None else ""
+                      for name in ("ssl_cipher_suites", "ssl_curve_list")]
+    openssl.settle(openssl.Defaults(suites, curves), sys.orig_argv)
+
+
+def _plan(conf: Any, service: Any, table: Mapping[str, str], base_dir: str) -> Plan | str:
+    """How one service will run, or why it will not."""
+    core = conf.view().core
+    dotted = roles.find(service.executable, core.libexec_dir, table)
+    if dotted is not None:
+        role = roles.load(dotted)
+        return Plan(service, role.main, identity.resolve(service, base_dir), role.prepare(conf, service))
+    if program.is_stock(service):
+        return f"executable {service.executable} is not supported, the service is not started"
+    found = program.find(service, core, title(core.instance_name))
+    if isinstance(found, str):
+        return found
+    return Plan(service, program.main, program.identity_of(found, service, base_dir), found)
 
 
 def open_listeners(plans: list[Plan], conf: Any, sockets: Sockets) -> Opening:
@@ -134,7 +171,8 @@ def open_listeners(plans: list[Plan], conf: Any, sockets: Sockets) -> Opening:
             if plan.service.name == LOG:        # nobody answers on its listener yet
                 continue
             limits = rules_of(plan.service)
-            plan.listeners = opening.service(plan.service, limits.process_limit * limits.client_limit)
+            plan.listeners = opening.service(plan.service, limits.process_limit * limits.client_limit,
+                                             fifos=plan.is_program)
     except ConfigInvalid:
         opening.give_up()
         raise
@@ -200,7 +238,11 @@ def _launch(builder: Builder, made: Generation, plan: Plan, core: Any, top: int)
         notify_fd=unit.notify_fd, client_limit=rules.client_limit, service_count=rules.service_count,
         process_limit=rules.process_limit, process_min_avail=rules.process_min_avail, idle_kill=rules.idle_kill,
         cut_on_retire=made.cut_on_retire, cut_on_stop=made.cut_on_stop, verbose_proctitle=core.verbose_proctitle,
-        title=title(core.instance_name, service.name))
+        title=f"{title(core.instance_name)}/{service.name}")
+    prepared = plan.prepared
+    if isinstance(prepared, program.Program):
+        prepared = program.complete(prepared, child, made.conf, plan.who)
+        unit.deaf = not service.protocol and service.type != "login"
     keep = unit.descriptors()
     redirect = [(made.pipes[service.name][1], 2)]
     if service.name == LOG:
@@ -210,13 +252,14 @@ def _launch(builder: Builder, made: Generation, plan: Plan, core: Any, top: int)
         # it writes to the real standard error, and to what standard output was
         redirect = [(builder.stdout, 1)] if builder.stdout >= 0 else []
         keep += [fd for fd, _ in pipes]
-    return spawn.Launch(child, plan.role.main, plan.prepared,
-                        spawn.calls(child.title, plan.who, spawn.ranges_without(keep, top), redirect))
+    calls = spawn.calls(child.title, plan.who.calls(shares_memory=not plan.is_program),
+                        spawn.ranges_without(keep, top), redirect)
+    return spawn.Launch(child, plan.main, prepared, calls)
 
 
-def title(instance: str, service: str) -> str:
-    """What ps shows.  An instance that says who we are needs no prefix."""
-    return f"{instance}/{service}" if instance.startswith("mailproxy") else f"mailproxy-{instance}/{service}"
+def title(instance: str) -> str:
+    """What the names in ps begin with.  An instance that says who we are needs no prefix."""
+    return instance if instance.startswith("mailproxy") else f"mailproxy-{instance}"
 
 
 Load = Callable[[str], Any]

@@ -1,7 +1,8 @@
 """The listening sockets: made once in the master, inherited by every child.
 
-In: the listener sections of a service.  Out: bound, non-blocking sockets.  A reload keeps those whose address is still
-wanted, so no connection is refused and none is lost.
+In: the listener sections of a service, and sockets that a service manager has opened for us.  Out: bound, non-blocking
+sockets.  A reload keeps those whose address is still wanted, so no connection is refused and none is lost.
+A FIFO is held as if it were a socket: it is watched, inherited and closed like one.  Only programs get one.
 It must not know what is spoken on a socket.
 """
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,11 @@ _MIN_BACKLOG = 4
 _MAX_BACKLOG = 65535
 #: Connections thrown away at once, so that a flood cannot keep the master busy.
 _MAX_DROPS = 1000
+_DROP_SIZE = 65536
 _WILDCARDS = {"*": "0.0.0.0", "::": "::", "[::]": "::"}
+INET, UNIX, FIFO = "inet", "unix", "fifo"
+#: Kind of a socket whose file was removed; its key has no path, so that ending it leaves the new file alone.
+GONE = "gone"
 
 Key = tuple[str, ...]
 
@@ -35,16 +41,66 @@ def _somaxconn() -> int:
         return _MAX_BACKLOG
 
 
+class Fifo:
+    """The descriptor of a FIFO with as much of a socket as its holders need."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 @dataclass(slots=True)
 class Sockets:
-    """All listening sockets of the master by what they are bound to.  One is in use by the newest generation only."""
+    """All listening sockets of the master by what they are bound to.  One is in use by the newest generation only.
 
-    held: dict[Key, socket.socket] = field(default_factory=dict)
+    `lent`: sockets of a service manager that is still to be asked for; `borrowed`: keys of those in use."""
 
-    def retain(self, wanted: set[Key]) -> list[socket.socket]:
-        """Let go of all sockets but these; returns the others, which are still open."""
-        gone = [self.held.pop(key) for key in list(self.held) if key not in wanted]
-        return gone
+    held: dict[Key, Any] = field(default_factory=dict)
+    lent: list[socket.socket] = field(default_factory=list)
+    borrowed: set[Key] = field(default_factory=set)
+
+    def retain(self, wanted: set[Key]) -> list[Callable[[], None]]:
+        """Let go of all sockets but these.  Returns what ends each, to be called when nobody is served there."""
+        return [self.release(key) for key in list(self.held) if key not in wanted]
+
+    def release(self, key: Key) -> Callable[[], None]:
+        """Let go of one, a file at once; returns what ends the socket."""
+        sock = self.held.pop(key)
+        if key[0] in (UNIX, FIFO):
+            with contextlib.suppress(OSError):      # removed by hand
+                os.unlink(key[1])
+        owned = key[0] == INET and key not in self.borrowed
+        self.borrowed.discard(key)
+        return lambda: end_listening(sock, owned=owned)
+
+    def borrow(self, family: int, host: str, port: int) -> socket.socket | None:
+        """A lent socket with this address, or else with this port."""
+        rows = [(sock, sock.getsockname()) for sock in self.lent if sock.family == family]
+        for fits in ([sock for sock, name in rows if name[:2] == (host, port)],
+                     [sock for sock, name in rows if name[1] == port]):
+            if fits:
+                self.lent.remove(fits[0])
+                self.borrowed.add((INET, host, str(port)))
+                return fits[0]
+        return None
+
+    def return_lent(self) -> list[str]:
+        """Close what nobody has asked for; texts about it."""
+        texts = []
+        for sock in self.lent:
+            name = sock.getsockname()
+            where = f"port {name[1]}" if sock.family in (socket.AF_INET, socket.AF_INET6) else str(name)
+            texts.append(f"systemd listens on {where}, but it's not configured in mailproxy. Closing.")
+            sock.close()
+        self.lent.clear()
+        return texts
 
 
 @dataclass(slots=True)
@@ -59,13 +115,16 @@ class Opening:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def service(self, service: Any, backlog: int) -> tuple[Listener, ...]:
+    def service(self, service: Any, backlog: int, *, fifos: bool = False) -> tuple[Listener, ...]:
         """The listeners of one service, in configuration order; failures go to `errors`."""
         backlog = max(_MIN_BACKLOG, min(backlog, _somaxconn(), _MAX_BACKLOG))
         found: list[Listener] = []
         for unix in service.unix_listeners:
             if unix.mode:
-                found += self._unix(service, unix, backlog)
+                found += self._file(service, unix, UNIX, backlog)
+        for fifo in service.fifo_listeners if fifos else ():
+            if fifo.mode:
+                found += self._file(service, fifo, FIFO, backlog)
         for inet in service.inet_listeners:
             if inet.port and not (inet.ssl and not self.ssl_enabled):
                 for address in inet.addresses:
@@ -84,24 +143,26 @@ class Opening:
     def _inet(self, service: Any, inet: Any, address: str, backlog: int) -> list[Listener]:
         found = []
         for family, host in resolve(address):
-            key: Key = ("inet", host, str(inet.port))
+            key: Key = (INET, host, str(inet.port))
             if key in self.wanted:          # one host name twice, or two names of one address
                 continue
             sock = self.sockets.held.get(key)
             if sock is None:
                 try:
-                    sock = bind_inet(family, host, inet.port, reuse_port=inet.reuse_port)
-                    sock.listen(backlog)
+                    sock = self.sockets.borrow(family, host, inet.port)
+                    if sock is None:
+                        sock = bind_inet(family, host, inet.port, reuse_port=inet.reuse_port)
+                        sock.listen(backlog)
                 except OSError as failure:
                     self._inet_failed(service, address, inet.port, family, failure)
                     continue
                 self.sockets.held[key] = sock
                 self.fresh.append(key)
-            else:
+            elif key not in self.sockets.borrowed:
                 sock.listen(backlog)        # a reload may have changed it
             self.wanted.add(key)
             bound = None if host in ("0.0.0.0", "::") else (host, sock.getsockname()[1])
-            found.append(Listener(inet.name, "inet", sock, inet.ssl, inet.haproxy, bound))
+            found.append(Listener(inet.name, INET, sock, inet.ssl, inet.haproxy, bound))
         return found
 
     def _inet_failed(self, service: Any, address: str, port: int, family: int, failure: OSError) -> None:
@@ -112,25 +173,29 @@ class Opening:
         else:
             self.errors.append(f"bind({address}, {port}) failed: {failure.strerror}")
 
-    # --- unix -------------------------------------------------------------------------------------------------------
+    # --- files ------------------------------------------------------------------------------------------------------
 
-    def _unix(self, service: Any, unix: Any, backlog: int) -> list[Listener]:
-        path = os.path.join(self.base_dir, unix.path)
-        key: Key = ("unix", path)
+    def _file(self, service: Any, row: Any, kind: str, backlog: int) -> list[Listener]:
+        path = os.path.join(self.base_dir, row.path)
+        key: Key = (kind, path)
         if key in self.wanted:
             self.errors.append(f"duplicate listener: {path}")
             return []
-        owner = self._owner(service, unix)
-        sock = self.sockets.held.get(key)
+        owner = self._owner(service, row, kind)
+        sock: Any = self.sockets.held.get(key)
         try:
             if sock is None or not os.path.exists(path):
-                sock = bind_unix(path, trusted=path.startswith(self.base_dir + "/"))
-                sock.listen(backlog)
+                if sock is not None:        # somebody removed the file; who waits there already is still served
+                    self.sockets.held[GONE, "", path] = sock
+                trusted = path.startswith(self.base_dir + "/")
+                sock = open_fifo(path) if kind == FIFO else bind_unix(path, trusted=trusted)
+                if kind == UNIX:
+                    sock.listen(backlog)
                 self.sockets.held[key] = sock
                 self.fresh.append(key)
             if owner != (-1, -1):
                 os.chown(path, *owner)
-            os.chmod(path, unix.mode)
+            os.chmod(path, row.mode)
         except OSError as failure:
             self.errors.append(f"service({service.name}): listen({path}) failed: {failure.strerror or failure}")
             return []
@@ -138,20 +203,20 @@ class Opening:
             self.errors.append(f"service({service.name}): {failure}")
             return []
         self.wanted.add(key)
-        return [Listener(unix.path, "unix", sock)]
+        return [Listener(row.path, kind, sock)]
 
     @staticmethod
-    def _owner(service: Any, unix: Any) -> tuple[int, int]:
+    def _owner(service: Any, row: Any, kind: str) -> tuple[int, int]:
         if os.geteuid() != 0:
             return -1, -1
-        where = f"(See service {service.name} {{ unix_listener {unix.path} {{"
+        where = f"(See service {service.name} {{ {kind}_listener {row.path} {{"
         uid = gid = -1
-        if unix.user:
-            uid, _ = user_id(unix.user, f"service({service.name}) User doesn't exist: {unix.user} "
-                                        f"{where} user }} }} setting)")
-        if unix.group:
-            gid = group_id(unix.group, f"service({service.name}) Group doesn't exist: {unix.group} "
-                                       f"{where} group }} }} setting)")
+        if row.user:
+            uid, _ = user_id(row.user, f"service({service.name}) User doesn't exist: {row.user} "
+                                       f"{where} user }} }} setting)")
+        if row.group:
+            gid = group_id(row.group, f"service({service.name}) Group doesn't exist: {row.group} "
+                                      f"{where} group }} }} setting)")
         return uid, gid
 
 
@@ -207,6 +272,16 @@ def bind_unix(path: str, *, trusted: bool) -> socket.socket:
     return sock
 
 
+def open_fifo(path: str) -> Fifo:
+    """A FIFO that never reads as ended, since we hold it open for writing, too."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISFIFO(os.lstat(path).st_mode):
+            raise MailproxyError(f"mkfifo({path}) failed: File exists and is no FIFO")
+        os.unlink(path)
+    os.mkfifo(path, 0o600)
+    return Fifo(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW))
+
+
 def _answers(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
@@ -222,15 +297,18 @@ def drop_pending(listeners: tuple[Listener, ...]) -> None:
     for listener in listeners:
         for _ in range(_MAX_DROPS):
             try:
-                connection, _ = listener.socket.accept()
+                if listener.kind == FIFO:
+                    os.read(listener.socket.fileno(), _DROP_SIZE)
+                else:
+                    listener.socket.accept()[0].close()
             except OSError:         # nothing more, or a connection that is gone already
                 break
-            connection.close()
 
 
-def end_listening(sock: socket.socket) -> None:
-    """Free an address at once, even while retiring children still hold a copy of the socket."""
-    if sock.family != socket.AF_UNIX:
+def end_listening(sock: Any, *, owned: bool) -> None:
+    """Free an address at once, even while retiring children still hold a copy of the socket.  `owned`: it has an
+    address, and no service manager goes on listening there."""
+    if owned:
         with contextlib.suppress(OSError):          # it was not listening
             sock.shutdown(socket.SHUT_RDWR)
     sock.close()

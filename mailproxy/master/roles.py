@@ -16,19 +16,32 @@ from mailproxy.master import forkhooks
 
 ROLES: Mapping[str, str] = {
     "imap-login": "mailproxy.login.worker",
+    "pop3-login": "mailproxy.login.worker",
+    "submission-login": "mailproxy.login.worker",
+    "managesieve-login": "mailproxy.login.worker",
+    "lmtp": "mailproxy.delivery.worker",
     "auth": "mailproxy.auth.server_main",
     "auth -w": "mailproxy.auth.worker_main",
     "log": "mailproxy.log.process",
+    "anvil": "mailproxy.anvil.process",
 }
 
 #: Protocols whose login side is played.
-PROTOCOLS = frozenset({"imap"})
+PROTOCOLS = frozenset({"imap", "pop3", "sieve", "submission", "lmtp"})
 
 
 def key(executable: str) -> str:
     """`/usr/lib/x/auth -w` -> `auth -w`: directories do not matter, arguments do."""
     program, _, arguments = executable.partition(" ")
     return f"{os.path.basename(program)} {arguments.strip()}".strip()
+
+
+def find(executable: str, libexec_dir: str, table: Mapping[str, str]) -> str | None:
+    """The module that plays an executable.  A program of the same name elsewhere is another program."""
+    directory = os.path.dirname(executable.partition(" ")[0])
+    if directory and directory != libexec_dir.rstrip("/") and os.path.basename(directory) != "dovecot":
+        return None
+    return table.get(key(executable))
 
 
 def load(dotted: str) -> Role:

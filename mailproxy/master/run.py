@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mailproxy.errors import EXIT_OK, ConfigInvalid, MailproxyError
-from mailproxy.log.pipe import ERROR, WARNING
-from mailproxy.master import listen, pidfile, signals, spawn
+import mailproxy
+from mailproxy.errors import EXIT_OK, ConfigInvalid, MailproxyError, describe
+from mailproxy.log.pipe import ERROR, PANIC, WARNING
+from mailproxy.master import environment, pidfile, signals, spawn
 from mailproxy.master.control import Control
 from mailproxy.master.generation import (
     LOG,
@@ -31,20 +32,26 @@ from mailproxy.master.listen import Opening, Sockets
 from mailproxy.master.masterlog import MasterLog
 from mailproxy.master.service import Policy
 from mailproxy.master.stopping import Stopping
+from mailproxy.master.systemd import Manager
 from mailproxy.master.unit import Unit
-from mailproxy.net.loop import IN, Loop
+from mailproxy.net.loop import IN, Handler, Loop
 
 #: A reload that may cut sessions waits this long before TERM, and as long again before KILL.
 _RETIRE_TERM = 6.0
 #: Retiring workers close a removed port themselves; after this long the master ends it for them.
 _END_LISTENING = 0.2
+#: So many internal errors within so many seconds: better a new master than this one.
+_MAX_FAILURES = 10
+_FAILURE_PERIOD = 1.0
 
 
 class Master:
     """One running master.  `serve()` returns when it was told to stop."""
 
-    def __init__(self, path: str, load: Load, table: Mapping[str, str], conf: Any, pid_file: pidfile.PidFile) -> None:
-        self._path = path
+    def __init__(self, path: str, load: Load, table: Mapping[str, str], conf: Any, pid_file: pidfile.PidFile,
+                 manager: Manager) -> None:
+        self.path = path
+        self._manager = manager
         self._load = load
         self._pid_file = pid_file
         self._base_dir: str = conf.view().core.base_dir
@@ -58,6 +65,7 @@ class Master:
         self._control: Control | None = None
         self._stopping: Stopping | None = None
         self._signal_fd = -1
+        self._failures: deque[float] = deque(maxlen=_MAX_FAILURES)
 
     # --- start ------------------------------------------------------------------------------------------------------
 
@@ -71,12 +79,14 @@ class Master:
         self._signal_fd = signals.open_fd()
         self._loop.register(self._signal_fd, IN, self._signalled)
         self._loop.at_batch_end(self._log.flush)
+        self._loop.on_failure = self._failed
         self._control = Control(self._base_dir, self._loop, self)
         self._switch(assemble(self._builder, conf, plans), texts)
         for note in notes:
             self._log.warning(note)
         self._log.flush()
-        self._announce("ready")
+        self._manager.begin(self._loop, self._summary)
+        self._manager.ready()
 
     def serve(self) -> int:
         self._loop.run()
@@ -99,8 +109,24 @@ class Master:
         for unit in fresh.others():
             unit.begin()
 
-    def _announce(self, state: str) -> None:
-        """Here a service manager is told: "ready", "reloading", "stopping"."""
+    def _failed(self, fd: int, handler: Handler | None, failure: Exception) -> None:
+        """A bug of ours: it is logged and the master goes on, unless it does nothing else any more."""
+        self._log.write(PANIC, describe(failure))
+        self._failures.append(self._loop.now)
+        if len(self._failures) == _MAX_FAILURES and self._loop.now - self._failures[0] < _FAILURE_PERIOD:
+            self._log.flush()
+            raise failure
+
+    def _summary(self) -> str:
+        """For the service manager.  What retiring processes have, they do not say."""
+        current = self._current.units.values() if self._current else ()
+        sessions = sum(unit.policy.busy() for unit in current if unit.policy.rules.kind == "login")
+        text = f"v{mailproxy.__version__} running: {len(self._children)} processes, {sessions} login connections"
+        retiring = sum(len(unit.policy.processes) for old in self._retired for unit in old.others())
+        return text + (f", {retiring} processes of older configurations" if retiring else "")
+
+    def _generations(self) -> list[Generation]:
+        return [*self._retired, *([self._current] if self._current else [])]
 
     # --- what the control socket asks -------------------------------------------------------------------------------
 
@@ -114,7 +140,7 @@ class Master:
         unit.retire(by_admin=True)
         for listener in unit.listeners:
             for key in [key for key, sock in self._sockets.held.items() if sock is listener.socket]:
-                self._loop.call_later(_END_LISTENING, _ender(self._sockets.held.pop(key)))
+                self._loop.call_later(_END_LISTENING, self._sockets.release(key))
         unit.listeners = ()
         return True
 
@@ -148,7 +174,7 @@ class Master:
             self._bury()
 
     def _reopen_logs(self) -> None:
-        for generation in [*self._retired, *([self._current] if self._current else [])]:
+        for generation in self._generations():
             for pid in generation.units[LOG].policy.processes:
                 spawn.send(pid, signal.SIGUSR1)
 
@@ -159,50 +185,58 @@ class Master:
         if self._stopping is not None:
             return
         self._log.warning("SIGHUP received - reloading configuration")
-        self._announce("reloading")
+        self._manager.reloading()
+        opening: Opening | None = None
         try:
-            conf, plans, opening, warnings = self._prepare_reload()
+            conf, plans, warnings = self._prepare_reload()
+            opening = open_listeners(plans, conf, self._sockets)
             fresh = assemble(self._builder, conf, plans)
         except ConfigInvalid as failure:
             for problem in failure.problems:
                 self._log.error(f"Error reading configuration: {problem}" if problem.path
                                 else f"Config reload failed: {problem}")
-            self._announce("ready")
+            self._manager.ready()
             return
         except (MailproxyError, OSError) as failure:
+            if opening is not None:
+                opening.give_up()
             self._log.error(f"Config reload failed: {failure}")
-            self._announce("ready")
+            self._manager.ready()
             return
         self._switch(fresh, ["Configuration reloaded"])
-        for sock in self._sockets.retain(opening.wanted):
+        for end in self._sockets.retain(opening.wanted):
             # the retiring workers get the word first; a listener that ends under them would look like a fault
-            self._loop.call_later(_END_LISTENING, _ender(sock))
+            self._loop.call_later(_END_LISTENING, end)
         for text in [*conf.warnings, *warnings, *opening.warnings, *opening.errors]:
             self._log.write(ERROR if text in opening.errors else WARNING, text)
-        self._announce("ready")
+        self._manager.ready()
 
-    def _prepare_reload(self) -> tuple[Any, list[Plan], Opening, list[str]]:
-        conf = self._load(self._path)
+    def _prepare_reload(self) -> tuple[Any, list[Plan], list[str]]:
+        conf = self._load(self.path)
         base_dir = conf.view().core.base_dir
         if base_dir != self._base_dir:
             raise MailproxyError(f"base_dir can't be changed by a reload ({self._base_dir} -> {base_dir})")
-        plans, warnings = check(conf, self._builder.table)
-        return conf, plans, open_listeners(plans, conf, self._sockets), warnings
+        environment.add(conf.view().core.import_environment)
+        return conf, *check(conf, self._builder.table)
 
     def _retire(self, old: Generation) -> None:
         for unit in old.others():
             unit.retire()
         self._retired.append(old)
         fresh = self._current
-        if fresh is not None and fresh.cut_on_retire:
-            self._loop.call_later(_RETIRE_TERM, lambda: self._cut(old, signal.SIGTERM, "SIGTERM"))
-            self._loop.call_later(2 * _RETIRE_TERM, lambda: self._cut(old, signal.SIGKILL, "SIGKILL"))
+        if fresh is not None and fresh.cut_on_stop:
+            old.deadlines = [
+                self._loop.call_later(_RETIRE_TERM, lambda: self._cut(old, fresh, signal.SIGTERM, "SIGTERM")),
+                self._loop.call_later(2 * _RETIRE_TERM, lambda: self._cut(old, fresh, signal.SIGKILL, "SIGKILL"))]
         self._loop.call_later(0, self._bury)
 
-    def _cut(self, old: Generation, number: int, name: str) -> None:
+    def _cut(self, old: Generation, fresh: Generation, number: int, name: str) -> None:
+        """Programs that hold no sessions may never have heard of a dead pipe: they are told by signal.  Everybody
+        else only if sessions may be cut."""
         if old not in self._retired:
             return
-        count = sum(unit.policy.kill_all(number) for unit in old.others())
+        count = sum(unit.policy.kill_all(number) for unit in old.others()
+                    if fresh.cut_on_retire or unit.deaf)
         if count:
             self._log.warning(f"Processes aren't dying after reload, sent {name} to {count} processes.")
 
@@ -212,8 +246,7 @@ class Master:
             generation.units[LOG].policy.retire()
             generation.close_log_pipes()
             if not generation.units[LOG].policy.processes:
-                for unit in generation.units.values():
-                    unit.close()
+                generation.close()
                 self._retired.remove(generation)
 
     # --- stop -------------------------------------------------------------------------------------------------------
@@ -222,30 +255,16 @@ class Master:
         if self._stopping is not None:
             return
         self._log.warning(text)
-        self._announce("stopping")
+        self._manager.stopping()
         if self._control is not None:
             self._control.close()
-        generations = [*self._retired, *([self._current] if self._current else [])]
         cut = self._current is None or self._current.cut_on_stop
-        self._stopping = Stopping(generations, self._loop, self._log, cut)
+        self._stopping = Stopping(self._generations(), self._loop, self._log, cut)
         self._stopping.begin()
 
     def finish(self) -> None:
         """After serve(): ports free, pid file gone."""
-        for sock in self._sockets.retain(set()):
-            path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-            listen.end_listening(sock)
-            if isinstance(path, str) and path:
-                _remove(path)
+        for end in self._sockets.retain(set()):
+            end()
         self._pid_file.remove()
-
-
-def _ender(sock: socket.socket) -> Any:
-    return lambda: listen.end_listening(sock)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:                     # not there, or not ours any more: a new start replaces it
-        return
+        self._manager.stopped()

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from mailproxy.ipc.contract import FIRST_REPORT
 from mailproxy.log.pipe import ERROR, FATAL, WARNING
+from mailproxy.master.usage import Usage
 
 _LOOK_AGAIN = 1.0
 #: A login service that is still full after this long drops what waits.
@@ -34,6 +35,9 @@ _THROTTLE_MAX = 60.0
 _FAILURES_PER_SECOND = 10
 #: Forks for process_min_avail in one turn of the loop.
 _BATCH = 10
+#: Services of this type have a process from the start.
+_AT_START = "startup"
+_CORE_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 _CODE_WORDS = {80: " (Can't open log file)", 81: " (Can't write to log file)", 82: " (Internal logging error)",
                84: " (exec() failed)", 89: " (Fatal failure)"}
 
@@ -107,7 +111,7 @@ class Policy:
     """One service of one generation of the configuration."""
 
     __slots__ = ("_clean_exit", "_fail_second", "_full_at", "_full_since", "_look_timer", "_next_generation", "_ports",
-                 "_refilling", "_signalled", "_watchdog", "_watchdog_at", "available", "by_admin", "failures",
+                 "_refilling", "_signalled", "_usage", "_watchdog", "_watchdog_at", "available", "by_admin", "failures",
                  "last_drop", "last_failure", "processes", "rules", "started", "state", "throttle", "watching")
 
     def __init__(self, rules: Rules, ports: Ports, generations: Callable[[], int]) -> None:
@@ -122,6 +126,7 @@ class Policy:
         self.last_failure = 0.0
         self.last_drop = 0.0
         self.by_admin = False
+        self._usage = Usage(rules.process_limit * rules.client_limit)
         self._ports = ports
         self._next_generation = generations
         self._clean_exit = False
@@ -138,6 +143,8 @@ class Policy:
 
     def start(self) -> None:
         """The service begins: fork what must be there, then wait for connections."""
+        if self.rules.kind == _AT_START and not self.processes and self._may_start():
+            self._fork()
         self._refill()
         self._watch()
 
@@ -164,6 +171,8 @@ class Policy:
         process.last_status = now
         if process.available < before:
             process.total += before - process.available
+        if self._usage.change(before - process.available, now) and self._may_start():
+            self._warn_near()
         if process.available == self.rules.client_limit:
             if not process.idle_since:
                 process.idle_since = now
@@ -174,19 +183,25 @@ class Policy:
             self.available += 1 if process.available else -1
             self._room_changed()
 
-    def exited(self, pid: int, code: int, killed_by: int) -> None:
-        """A child is gone: by exit(code), or by a signal."""
+    def exited(self, pid: int, code: int, killed_by: int, core: bool | None = False) -> None:
+        """A child is gone: by exit(code), or by a signal.  `core`: it left a dump; None: dumps are switched off."""
         process = self.processes.pop(pid, None)
         if process is None:
             return
+        self._usage.change(process.available - self.rules.client_limit, self._ports.now())
         if process.available:
             self.available -= 1
-        if not code and not killed_by:
+        if not code and not killed_by and not process.last_status and self._may_start():
+            # it would be started again at once, and so on
+            self._ports.log_child(ERROR, pid, f"service({self.rules.name}): child {pid} exited without having "
+                                              "reported to the master")
+            self._failed(process)
+        elif not code and not killed_by:
             self._clean_exit = True
             self.failures = 0
             self.throttle = 0.0
         elif not (killed_by and killed_by == process.sent):
-            self._log_exit(pid, code, killed_by)
+            self._log_exit(pid, code, killed_by, core)
             self._failed(process)
         self._room_changed()
 
@@ -197,6 +212,12 @@ class Policy:
         self.state = State.STOPPED
         self._watch()
 
+    def end(self) -> None:
+        """The last process is gone for good: let go of what waits, and with it of this configuration."""
+        for timer in (self._watchdog, self._look_timer):
+            if timer is not None:
+                timer.cancel()
+
     def kill_all(self, number: int) -> int:
         """Send a signal to every process; returns how many."""
         for process in self.processes.values():
@@ -204,6 +225,10 @@ class Policy:
             process.last_kill = self._ports.now()
             self._ports.signal(process.pid, number)
         return len(self.processes)
+
+    def busy(self) -> int:
+        """Connections that the processes have, as far as they have said."""
+        return self._usage.used
 
     # --- forking ----------------------------------------------------------------------------------------------------
 
@@ -293,6 +318,7 @@ class Policy:
     def _not_full(self) -> None:
         if self.state is State.FULL or self.state is State.LOOKING:
             self.state = State.SERVING
+            self._full_at = 0.0             # the next full moment is another episode: somebody was let in
             self._ports.notify_full(False)
         if self._look_timer is not None:
             self._look_timer.cancel()
@@ -302,23 +328,32 @@ class Policy:
         if self.last_drop and now - self.last_drop < _WARN_EVERY:
             return
         self.last_drop = now
+        self._ports.log(WARNING, f"service({self.rules.name}): {self._limit()} reached, client connections are being"
+                                 " dropped")
+
+    def _warn_near(self) -> None:
+        self._ports.log(WARNING, f"service({self.rules.name}): {self._usage.used} of {self._usage.capacity} connections"
+                                 f" in use, {self._limit()} will be reached soon")
+
+    def _limit(self) -> str:
+        """The limit that stops the service from taking more."""
         rules = self.rules
         if rules.process_limit > 1:
-            limit = f"process_limit ({rules.process_limit})"
-        elif rules.service_count == 1:
-            limit = "client_limit/service_count (1)"
-        else:
-            limit = f"client_limit ({rules.client_limit})"
-        self._ports.log(WARNING, f"service({rules.name}): {limit} reached, client connections are being dropped")
+            return f"process_limit ({rules.process_limit})"
+        if rules.service_count == 1:
+            return "client_limit/service_count (1)"
+        return f"client_limit ({rules.client_limit})"
 
     # --- failures ---------------------------------------------------------------------------------------------------
 
-    def _log_exit(self, pid: int, code: int, killed_by: int) -> None:
+    def _log_exit(self, pid: int, code: int, killed_by: int, core: bool | None) -> None:
         name = self.rules.name
         if killed_by:
             text = f"child {pid} killed with signal {killed_by}"
-            if killed_by in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE):
-                text += " (core dumps disabled)"
+            if core:
+                text += " (core dumped)"
+            elif killed_by in _CORE_SIGNALS:
+                text += " (core dumps disabled)" if core is None else " (core not dumped)"
         elif code == 83:
             size = f"{self.rules.vsz_limit // 1048576} MB" if self.rules.vsz_limit else "unlimited"
             text = (f"child {pid} returned error 83 (Out of memory (service {name} {{ vsz_limit={size} }}, "

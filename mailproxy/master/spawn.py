@@ -8,6 +8,7 @@ It must not know what a role does.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -16,7 +17,6 @@ from mailproxy.errors import EXIT_FATAL, EXIT_OUT_OF_MEMORY, MailproxyError, des
 from mailproxy.ipc.contract import Child
 from mailproxy.log.pipe import FATAL, PANIC, Log
 from mailproxy.master import forkhooks, signals
-from mailproxy.master.identity import Identity
 
 #: Descriptors that the master may open between two computations of the highest one.
 _MARGIN = 4096
@@ -31,6 +31,7 @@ try:
 except ImportError:                     # the titles are a convenience; run.py warns once
     _set_title = None
 else:
+    _titles.getproctitle()              # finds its place in memory, which it cannot once os.environ was changed
     _set_title = _titles.setproctitle
 
 
@@ -59,7 +60,7 @@ class Launch:
         self.calls = tuple(calls)
 
 
-def calls(title: str, identity: Identity, close: Iterable[tuple[int, int]], redirect: Iterable[tuple[int, int]]
+def calls(title: str, identity: Iterable[Call], close: Iterable[tuple[int, int]], redirect: Iterable[tuple[int, int]]
           ) -> list[Call]:
     """What a child does before its role's main: descriptors, title, identity, signals.  `close`: ranges of descriptors
     that it must not have; `redirect`: (descriptor, number it becomes)."""
@@ -67,7 +68,7 @@ def calls(title: str, identity: Identity, close: Iterable[tuple[int, int]], redi
     found += [(os.closerange, pair) for pair in close]
     if _set_title is not None:
         found.append((_set_title, (title,)))
-    return [*found, *identity.calls(), signals.CHILD_CALL]
+    return [*found, *identity, signals.CHILD_CALL]
 
 
 def ranges_without(keep: Iterable[int], top: int) -> tuple[tuple[int, int], ...]:
@@ -135,6 +136,13 @@ def exit_status(status: int) -> tuple[int, int]:
     if os.WIFSIGNALED(status):
         return 0, os.WTERMSIG(status)
     return os.WEXITSTATUS(status), 0
+
+
+def core_of(status: int) -> bool | None:
+    """Has the process left a core dump?  None: none may be made."""
+    if not os.WIFSIGNALED(status) or os.WCOREDUMP(status):
+        return os.WCOREDUMP(status)
+    return False if resource.getrlimit(resource.RLIMIT_CORE)[0] else None
 
 
 def send(pid: int, number: int) -> None:

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import mailproxy
-from mailproxy.errors import EXIT_FATAL, EXIT_LOG_OPEN, EXIT_OK, ConfigInvalid, MailproxyError
+from mailproxy.errors import EXIT_FATAL, EXIT_LOG_OPEN, EXIT_OK, ConfigInvalid, MailproxyError, describe
 from mailproxy.log import sink
 from mailproxy.log.format import Stamp, heads
-from mailproxy.log.pipe import ERROR, FATAL
+from mailproxy.log.pipe import ERROR, FATAL, PANIC
 from mailproxy.log.sink import settings_of
-from mailproxy.master import directories, pidfile, roles, signals, spawn
-from mailproxy.master.generation import Load, Plan, check, open_listeners, rules_of
+from mailproxy.master import directories, environment, pidfile, roles, signals, spawn, systemd, traces
+from mailproxy.master.generation import Load, Plan, check, open_listeners, rules_of, settle_tls
 from mailproxy.master.listen import Sockets
 from mailproxy.master.run import Master
 
@@ -55,6 +55,10 @@ def run(path: str, load: Load, *, foreground: bool, table: Mapping[str, str] = r
     pid_file: pidfile.PidFile | None = None
     try:
         conf = load(path)
+        settle_tls(conf)                # may start this program again, which then needs all of its environment
+        sockets = Sockets(lent=systemd.lent_sockets(os.environ))
+        manager = systemd.Manager(os.environ)
+        environment.clean(conf.view().core.import_environment)
         settings = settings_of(conf)
         try:
             sink.check(settings)
@@ -66,7 +70,11 @@ def run(path: str, load: Load, *, foreground: bool, table: Mapping[str, str] = r
         notes = directories.prepare(core)
         pid_file = pidfile.PidFile(os.path.join(core.base_dir, "master.pid"))
         pid_file.lock()
-        return _start(path, load, conf, table, pid_file, notes=notes, foreground=foreground)
+        last = traces.take_lastlog(core.base_dir)
+        if last:
+            _complain(f"Last died with error (see error log for more information): {last}")
+        master = Master(os.path.abspath(path), load, table, conf, pid_file, manager)
+        return _start(master, conf, check(conf, table), sockets, pid_file, notes=notes, foreground=foreground)
     except ConfigInvalid as failure:
         if pid_file is not None:
             pid_file.remove()
@@ -82,18 +90,16 @@ def _check_base_dir(base_dir: str) -> None:
         raise MailproxyError(f"base_dir must be an absolute path: {base_dir}")
 
 
-def _start(path: str, load: Load, conf: Any, table: Mapping[str, str], pid_file: pidfile.PidFile, *,
-           notes: list[str], foreground: bool) -> int:
-    base_dir = conf.view().core.base_dir
-    plans, warnings = check(conf, table)
-    sockets = Sockets()
+def _start(master: Master, conf: Any, checked: tuple[list[Plan], list[str]], sockets: Sockets,
+           pid_file: pidfile.PidFile, *, notes: list[str], foreground: bool) -> int:
+    core = conf.view().core
+    plans, warnings = checked
     opening = open_listeners(plans, conf, sockets)
     if opening.errors:
         opening.give_up()
         pid_file.remove()
         return _fatal(conf, [*(f"Error: {text}" for text in opening.errors), "Fatal: Failed to start listeners"])
-    path = os.path.abspath(path)
-    os.chdir(base_dir)
+    os.chdir(core.base_dir)
     os.umask(0o077)
     stdout = _null_streams(foreground=foreground)
     tell = -1
@@ -104,10 +110,12 @@ def _start(path: str, load: Load, conf: Any, table: Mapping[str, str], pid_file:
         signals.hide_memory()
     gc.disable()
     pid_file.write()
-    directories.link_config(base_dir, path)
-    master = Master(path, load, table, conf, pid_file)
+    directories.link_config(core.base_dir, master.path)
+    unwritten = traces.remember_instance(core.state_dir, core.instance_name, core.base_dir, master.path)
     master.adopt(sockets, stdout)
-    notes = [*conf.warnings, *notes, *warnings, *opening.warnings]
+    notes = [*conf.warnings, *notes, *warnings, *opening.warnings, *sockets.return_lent()]
+    if unwritten:
+        notes.append(unwritten)
     if not spawn.titles_available():
         notes.append("the library setproctitle is missing, process titles stay as they are "
                      "(package python3-setproctitle)")
@@ -115,7 +123,13 @@ def _start(path: str, load: Load, conf: Any, table: Mapping[str, str], pid_file:
     if tell >= 0:
         os.write(tell, b"+")
         os.close(tell)
-    code = master.serve()
+    try:
+        code = master.serve()
+    except Exception as failure:
+        traces.leave_lastlog(core.base_dir, describe(failure))
+        _log_directly(settings_of(conf), PANIC, [describe(failure)])
+        pid_file.remove()
+        return EXIT_FATAL
     master.finish()
     return code
 

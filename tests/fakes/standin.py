@@ -16,6 +16,9 @@ class Core:
     shutdown_clients: bool = True
     verbose_proctitle: bool = False
     default_login_user: str = "dovenull"
+    libexec_dir: str = "/usr/lib/dovecot"
+    import_environment: tuple[str, ...] = ("TZ",)
+    hostname: str = ""
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Logging:
     debug_log_path: str = ""
     syslog_facility: str = "mail"
     log_timestamp: str = "%b %d %H:%M:%S "
+    log_debug: str = ""
 
 
 @dataclass
@@ -37,6 +41,9 @@ class View:
     core: Core = field(default_factory=Core)
     logging: Logging = field(default_factory=Logging)
     ssl: Ssl = field(default_factory=Ssl)
+
+    def written(self, name: str) -> None:
+        """Nothing is."""
 
 
 @dataclass
@@ -68,6 +75,7 @@ class Service:
     privileged_group: str = ""
     extra_groups: tuple[str, ...] = ()
     chroot: str = ""
+    drop_priv_before_exec: bool = False
     process_min_avail: int = 0
     process_limit: int = 100
     client_limit: int = 1000
@@ -94,6 +102,7 @@ class Config:
             row = dict(row)
             row["inet_listeners"] = tuple(Inet(**inet) for inet in row.get("inet_listeners", ()))
             row["unix_listeners"] = tuple(Unix(**unix) for unix in row.get("unix_listeners", ()))
+            row["fifo_listeners"] = tuple(Unix(**fifo) for fifo in row.get("fifo_listeners", ()))
             self.services[row["name"]] = Service(**row)
 
     def view(self) -> View:

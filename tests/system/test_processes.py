@@ -127,7 +127,8 @@ def test_root_gives_its_rights_away(start: Start) -> None:
     refused(server, "nosuch")                               # the second passdb is asked: starts an auth worker
     client = login(server)
     found = {title: process for title, process in titles(server).items() if title.startswith("mailproxy/")}
-    assert set(found) == {"mailproxy/log", "mailproxy/auth", "mailproxy/auth-worker", "mailproxy/imap-login"}
+    assert set(found) == {"mailproxy/log", "mailproxy/anvil", "mailproxy/auth", "mailproxy/auth-worker",
+                          "mailproxy/imap-login"}
     run = server.directory / "run"
     users = {"log": "root", "auth": "daemon", "auth-worker": "daemon", "imap-login": "nobody"}
     for name, user in users.items():

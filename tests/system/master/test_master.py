@@ -147,7 +147,9 @@ def test_start_and_stop_as_root(daemon: Daemon) -> None:
     assert int(descriptors) <= 11
     assert psutil.Process(client.pid).cmdline()[0] == "mailproxy/imap-login"
     limits = Path(f"/proc/{client.pid}/limits").read_text()
-    assert re.search(r"Max address space +268435456 ", limits)
+    size = re.search(r"Max address space +(\d+) ", limits)
+    assert size is not None
+    assert int(size[1]) > 268435456                 # what it shares with the master is not counted
     assert re.search(r"Max processes +1 ", limits)
     assert (daemon.base / "auth-client").stat().st_uid == pwd.getpwnam("dovecot").pw_uid
     assert (daemon.base / "master.pid").read_text() == f"{daemon.process.pid}\n"        # type: ignore[union-attr]
@@ -533,3 +535,27 @@ def test_the_control_socket_shows_numbers(daemon: Daemon) -> None:
             received += data
     assert received.startswith(b"VERSION\tmaster-server\t1\t")
     client.close()
+
+
+def test_a_bug_in_the_master_ends_it_only_when_there_is_nothing_else(daemon: Daemon,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "DRIVER", DRIVER.with_name("failing_master.py"))
+    daemon.start()
+    client = daemon.connect()
+    daemon.signal(signal.SIGHUP)
+    until(lambda: "master: Panic: unhandled ValueError at failing_master.py:" in daemon.log())
+    daemon.connect().close()                    # it goes on
+    for _ in range(60):
+        daemon.signal(signal.SIGHUP)
+        time.sleep(0.02)
+        if daemon.process.poll() is not None:                       # type: ignore[union-attr]
+            break
+    assert daemon.process.wait(WAIT) == 89                          # type: ignore[union-attr]
+    assert client.ask("still here") == "still here"                 # sessions do not depend on it
+    client.close()
+    assert "secret" not in daemon.log()
+    lastlog = (daemon.base / "master-fatal.lastlog").read_text()
+    assert lastlog.startswith("unhandled ValueError at failing_master.py:")
+    until(lambda: not psutil.pid_exists(client.pid))
+    daemon.process.stderr.close()                                   # type: ignore[union-attr]
+    daemon.process = None

@@ -61,7 +61,7 @@ def test_a_module_that_is_no_role_is_refused() -> None:
 @pytest.mark.parametrize(("instance", "title"), [
     ("mailproxy", "mailproxy/auth"), ("mailproxy-r1", "mailproxy-r1/auth"), ("r1", "mailproxy-r1/auth")])
 def test_titles(instance: str, title: str) -> None:
-    assert generation.title(instance, "auth") == title
+    assert generation.title(instance) + "/auth" == title
 
 
 @pytest.mark.parametrize(("client_limit", "count", "effective"), [(1000, 1, 1), (2, 3, 2), (5, 3, 3), (9, 0, 9)])
@@ -123,9 +123,10 @@ def test_inet_listeners_survive_a_second_pass(tmp_path: Path) -> None:
     third = opening(tmp_path, sockets)
     third.service(service, 10)
     gone = sockets.retain(third.wanted)
-    assert gone == [first[0].socket]
-    for sock in [*gone, *sockets.retain(set())]:
-        listen.end_listening(sock)
+    assert len(gone) == 1
+    assert list(sockets.held.values()) == [first[1].socket]
+    for end in [*gone, *sockets.retain(set())]:
+        end()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
@@ -172,7 +173,8 @@ def test_unix_listeners_replace_what_is_stale(tmp_path: Path) -> None:
         client.connect(str(tmp_path / "auth"))
         listen.drop_pending(found)
         assert client.recv(1) == b""
-    sockets.retain(set())[0].close()
+    sockets.retain(set())[0]()
+    assert not (tmp_path / "auth").exists()
 
 
 def test_a_foreign_socket_that_answers_is_left_alone(tmp_path: Path) -> None:

@@ -278,8 +278,24 @@ def test_throttling_doubles_to_a_minute_and_a_clean_exit_resets_it() -> None:
         world.advance(world.policy.throttle)
     assert seen == [2, 4, 8, 16, 32, 60, 60]
     assert len(world.forked) == 8
+    world.status(world.forked[-1], 1)
     world.policy.exited(world.forked[-1], 0, 0)
     assert world.policy.throttle == 0
+
+
+def test_a_child_that_ends_well_without_a_report_is_a_failure_too() -> None:
+    world = World(process_min_avail=1)
+    world.policy.start()
+    world.policy.exited(101, 0, 0)
+    assert world.lines[0] == (ERROR, "service(imap-login): child 101 exited without having reported to the master")
+    assert world.policy.state is State.THROTTLED
+    assert world.forked == [101]
+
+
+def test_a_service_that_begins_at_the_start_has_a_process_then() -> None:
+    world = World(kind="startup")
+    world.policy.start()
+    assert world.forked == [101]
 
 
 def test_a_child_that_crashes_after_its_report_does_not_throttle() -> None:
@@ -297,6 +313,7 @@ def test_a_child_that_crashes_after_its_report_does_not_throttle() -> None:
 def test_one_clean_exit_disarms_the_failure_counter() -> None:
     world = World(process_min_avail=1)
     world.policy.start()
+    world.status(world.forked[-1], 1)
     world.policy.exited(world.forked[-1], 0, 0)
     for _ in range(30):
         world.status(world.forked[-1], 1)
@@ -319,7 +336,7 @@ def test_fork_failure_throttles() -> None:
     (83, 0, "returned error 83 (Out of memory (service imap-login { vsz_limit=256 MB }, "
             "you may need to increase it))"),
     (0, 9, "killed with signal 9"),
-    (0, 11, "killed with signal 11 (core dumps disabled)"),
+    (0, 11, "killed with signal 11 (core not dumped)"),
 ])
 def test_exits_have_words(code: int, killed: int, text: str) -> None:
     world = World(vsz_limit=268435456)
@@ -328,6 +345,16 @@ def test_exits_have_words(code: int, killed: int, text: str) -> None:
     world.status(101, 1)
     world.policy.exited(101, code, killed)
     assert world.lines[0] == (FATAL, f"service(imap-login): child 101 {text}")
+
+
+@pytest.mark.parametrize(("core", "text"), [(True, "core dumped"), (None, "core dumps disabled")])
+def test_what_became_of_the_core_dump(core: bool | None, text: str) -> None:
+    world = World()
+    world.policy.start()
+    world.policy.connection_waiting()
+    world.status(101, 1)
+    world.policy.exited(101, 0, 11, core)
+    assert world.lines[0] == (FATAL, f"service(imap-login): child 101 killed with signal 11 ({text})")
 
 
 def test_idle_processes_above_min_avail_are_asked_to_leave() -> None:
