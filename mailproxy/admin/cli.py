@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailproxy import cli
-from mailproxy.admin import master
+from mailproxy.admin import anvil, master
 from mailproxy.admin.authtest import test_login
 from mailproxy.admin.table import FORMATS
 from mailproxy.errors import EXIT_FATAL, EXIT_OK, EXIT_TEMPFAIL, ConfigInvalid, MailproxyError
@@ -63,7 +63,8 @@ def _reload(context: Context, words: list[str]) -> int:
     conf = context.conf()
     base_dir = str(conf.view().core.base_dir)
     master.pid_of(base_dir)
-    cli.check(context.path)
+    importlib.import_module("mailproxy.master.generation").check(
+        conf, importlib.import_module("mailproxy.master.roles").ROLES)
     master.send(base_dir, signal.SIGHUP)
     return EXIT_OK
 
@@ -176,6 +177,35 @@ def _auth_cache_flush(context: Context, words: list[str]) -> int:
     return EXIT_OK
 
 
+def _who(context: Context, words: list[str]) -> int:
+    """-1: a row for each connection."""
+    single = words[:1] == ["-1"]
+    try:
+        mask = anvil.Mask(words[1:] if single else words)
+    except MailproxyError as failure:
+        sys.stderr.write(f"Error: {failure}\n")
+        return EXIT_USAGE
+    rows = anvil.sessions(context.base_dir())
+    keys = context.format == "json"
+    if single:
+        context.show(("username", "service" if keys else "proto", "pid", "ip"),
+                     [row for row in rows if mask.takes(row[0], row[3:])], "table")
+    else:
+        context.show(("username", "connections", "service", "pids", "ips") if keys
+                     else ("username", "#", "proto", "(pids)", "(ips)"), anvil.users(rows, mask), "table")
+    return EXIT_OK
+
+
+def _penalty(context: Context, words: list[str]) -> int:
+    net = anvil.network(words[0]) if words else None
+    if len(words) > 1 or (words and net is None):
+        sys.stderr.write(f"Error: Extraneous arguments found: {' '.join(words[1:])}\n" if len(words) > 1
+                         else f"Error: Invalid netmask '{words[0]}' given\n")
+        return EXIT_USAGE
+    context.show(("IP", "penalty", "last_penalty", "last_update"), anvil.penalties(context.base_dir(), net), "table")
+    return EXIT_OK
+
+
 def _ask_password(*, twice: bool) -> str:
     try:
         first = getpass.getpass("Enter new password: " if twice else "Password: ")
@@ -199,6 +229,8 @@ COMMANDS: dict[str, Command] = {
     "service status": Command(_service_status, "[SERVICE...]", "counters and limits of services"),
     "service stop": Command(_service_stop, "SERVICE...", "close listeners, let processes finish; undone by a reload"),
     "process status": Command(_process_status, "[SERVICE...]", "the processes of services"),
+    "who": Command(_who, "[-1] [USER-MASK] [IP[/BITS]]", "who is connected to local services"),
+    "penalty": Command(_penalty, "[IP[/BITS]]", "addresses that wait for their failed logins"),
     "pw": Command(_pw, "[-s SCHEME] [-u USER] [-p PASSWORD] [-t STORED]", "make or verify a stored password"),
     "auth test": Command(_auth_test, "[-x FIELD=VALUE]... USER [PASSWORD]", "try a login with the auth service"),
     "auth cache flush": Command(_auth_cache_flush, "", "forget all cached answers"),
