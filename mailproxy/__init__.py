@@ -1,4 +1,4 @@
-"""mailproxy: an IMAP proxy that reads dovecot.conf and behaves as Dovecot 2.3's login services do.
+"""mailproxy: a mail proxy that reads dovecot.conf and behaves as Dovecot 2.3's login services do.
 
 The map.  Read the packages in this order; each stands on those before it:
 
@@ -7,22 +7,25 @@ The map.  Read the packages in this order; each stands on those before it:
     log               one line per event, through the log process
     ipc               contract (master <-> child), authwire (the lines of all auth sockets)
     net               loop (epoll and timers), transports, TLS, connecting
-    proto.imap        two machines without a socket: frontend (the client's side), backend (the server's side)
+    proto             spec and events, and a folder for each protocol with two machines without a socket: frontend (the
+                      client's side), backend (the server's side); commands and lines are what they have in common
     variables         %variables: templates compiled once, expanded per request
     sasl              the mechanisms, both halves
     relay             after login: two byte pumps that do not know what they carry
-    login             ROLE imap-login: accept -> dialogue -> auth -> backend -> relay
+    login             ROLES imap-login, pop3-login and so on: accept -> dialogue -> auth -> backend -> relay
     auth              ROLES auth and auth-worker: passdb chain, cache, password schemes, drivers
+    anvil             ROLE anvil: connections by user, penalties for failed logins; nobody waits for it
     master            ROLE mailproxy itself: listeners, forks, signals, status; it speaks no protocol
     admin             mpadm, the command line of the administrator
+    check             `mailproxy check`: all that is wrong with a configuration and what it names
     demo              `make run`: a proxy, two backends and a few users on one machine
 
 A ROLE is what shows in `ps`; everything else is a library that does not know which process it runs in.
 
 The two flows:
 
-    data      client  <-> net -> proto.imap.frontend -event-> login.session -> login.authclient -ipc.authwire-> auth
-              backend <-> net -> proto.imap.backend  -event-> login.session -(leftover bytes of both sides)-> relay
+    data      client  <-> net -> proto.X.frontend -event-> login.session -> login.authclient -ipc.authwire-> auth
+              backend <-> net -> proto.X.backend  -event-> login.session -(leftover bytes of both sides)-> relay
     control   master.py -> cli -> master.run -> master.service (policy) -> fork -> main() of the role -> its loop
               child -ipc.contract status report-> master -> master.service
 

@@ -19,12 +19,14 @@ from mailproxy.auth.outcome import INTERNAL, MISMATCH, NEXT, OK, PENDING, UNKNOW
 from mailproxy.auth.passdb.driver import Answer
 from mailproxy.auth.passdb.static import Static
 from mailproxy.auth.request import Request
-from mailproxy.auth.schemes import SchemeError, verify
+from mailproxy.auth.schemes import SchemeError, split, verify
 from mailproxy.auth.sections import Section
 from mailproxy.auth.username import Names
 from mailproxy.errors import DriverMissing
 from mailproxy.variables import ExpandError
 
+#: Spellings of a password that is stored as it is.
+_CLEAR_SCHEMES = frozenset(("PLAIN", "CLEAR", "CLEARTEXT"))
 _RETRY = 101            # of a cached entry: cannot decide, ask the database
 
 
@@ -60,7 +62,7 @@ class Step:
             return True
         if section.username_filter is not None and not section.username_filter(request.user or ""):
             return True
-        return section.skip == ("authenticated" if request.verified else "unauthenticated")
+        return section.skip == ("authenticated" if request.verified and not request.lookup else "unauthenticated")
 
     def begin(self, request: Request) -> int:
         """An outcome, or PENDING and later Plan.resume."""
@@ -123,11 +125,21 @@ class Step:
         return OK
 
     def compare(self, request: Request, stored: str) -> bool | None:
+        if request.proof is not None:
+            return self._proved(request, stored, request.proof)
         try:
             return verify(stored, request.password, request.original_user or "")
         except (SchemeError, DriverMissing) as error:
             self.journal.error(self.name, request, str(error))
             return None
+
+    def _proved(self, request: Request, stored: str, holds: Callable[[str], bool]) -> bool:
+        """Only a password that is stored in clear can be examined."""
+        scheme, plain = split(stored, "PLAIN")
+        if scheme.upper() not in _CLEAR_SCHEMES:
+            self._tell(request, f"Requested PLAIN scheme, but we have only {scheme.upper()}")
+            return False
+        return holds(plain)
 
     def _tell(self, request: Request, text: str, guess: bool = False) -> None:
         """`guess`: the wrong password may be shown (auth_verbose_passwords)."""
@@ -174,7 +186,7 @@ class WorkerStep(Step):
         self._workers = workers
 
     def ask(self, request: Request, defaults: tuple[tuple[str, str], ...]) -> int:
-        check = not (request.verified or self.section.deny)
+        check = not (request.verified or self.section.deny or request.proof is not None)
 
         def done(answer: Answer) -> None:
             request.plan.resume(request, self.judged(request, answer, defaults))
@@ -228,7 +240,7 @@ class CachedStep(WorkerStep):
         if request.verified or self.section.deny or stored is None:
             entry.fields.apply(request, self.journal, self.name)
             return OK
-        if self._verify_in_worker and not stored.startswith("{PLAIN}"):
+        if self._verify_in_worker and request.proof is None and not stored.startswith("{PLAIN}"):
             return self._ask_worker(request, entry, stored)
         right = self.compare(request, stored)
         if right:

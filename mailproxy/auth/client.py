@@ -18,8 +18,8 @@ from mailproxy.auth.request import Request
 from mailproxy.errors import ProtocolError
 from mailproxy.ipc.authwire import MAJOR, MAX_LINE, MINOR, Lines, encode, unescape
 from mailproxy.net.loop import IN, OUT, quiet_close
-from mailproxy.sasl import anonymous, external, login, plain
-from mailproxy.sasl.mechanism import Answer, Challenge, Credentials, Refusal, ServerMechanism
+from mailproxy.sasl import anonymous, apop, external, login, plain
+from mailproxy.sasl.mechanism import Answer, Challenge, Credentials, Proof, Refusal, ServerMechanism
 
 if TYPE_CHECKING:
     from mailproxy.auth.server import Server
@@ -42,6 +42,7 @@ _SASL: dict[str, Callable[[Request], ServerMechanism]] = {
     "PLAIN": lambda request: _PLAIN,
     "LOGIN": lambda request: login.Server(),
     "ANONYMOUS": lambda request: _ANONYMOUS,
+    "APOP": lambda request: request.owner.apop(),
     "EXTERNAL": lambda request: external.Server(
         request.args.get("cert_username", "") if request.plan.settings.auth_ssl_username_from_cert else ""),
 }
@@ -51,8 +52,8 @@ class Client:
     """`login`: a socket of login processes; requests stay after OK and proxy fields are completed.
     `_handle` is the handler of the next line: it changes with the handshake."""
 
-    __slots__ = ("_closed", "_fd", "_handle", "_lines", "_minor", "_out", "_out_size", "_reading", "_requests",
-                 "_server", "_socket", "_writing", "cookie", "login", "pid")
+    __slots__ = ("_closed", "_fd", "_handle", "_lines", "_minor", "_number", "_out", "_out_size", "_reading",
+                 "_requests", "_server", "_socket", "_writing", "cookie", "login", "pid")
 
     def __init__(self, server: Server, connection: socket.socket, login_socket: bool, number: int) -> None:
         self._server = server
@@ -70,10 +71,18 @@ class Client:
         self.login = login_socket
         self.pid = 0
         self.cookie = secrets.token_hex(16)
+        self._number = number
         server.loop.register(self._fd, IN, self._ready)
-        self.send(f"VERSION\t{MAJOR}\t{MINOR}\n{server.mech_lines}SPID\t{server.pid}\nCUID\t{number}\n"
-                  f"COOKIE\t{self.cookie}\nDONE")
+        server.joined(self)
+        self._greet(number)
         self.flush()
+
+    def _greet(self, number: int) -> None:
+        self.send(f"VERSION\t{MAJOR}\t{MINOR}\n{self._server.mech_lines}SPID\t{self._server.pid}\nCUID\t{number}\n"
+                  f"COOKIE\t{self.cookie}\nDONE")
+
+    def apop(self) -> apop.Server:
+        return apop.Server(self._server.pid, self._number, self._server.started)
 
     # -- bytes ----------------------------------------------------------------------------------------------------
 
@@ -168,7 +177,7 @@ class Client:
 
     def _first(self, line: str) -> None:
         fields = line.split("\t")
-        if len(fields) < 3 or fields[0] != "VERSION" or not (_is_number(fields[1]) and _is_number(fields[2])):
+        if len(fields) < 3 or fields[0] != "VERSION" or not (is_number(fields[1]) and is_number(fields[2])):
             self._broken(f"BUG: Authentication client sent invalid VERSION line: {line[:200]}")
         elif int(fields[1]) != MAJOR:
             self._broken("Authentication client not compatible with this server (mixed old and new binaries?)")
@@ -181,7 +190,7 @@ class Client:
         if word != "CPID":
             self._broken(f"BUG: Authentication client sent unknown handshake command: {line[:200]}")
             return
-        pid = int(value[:10]) if _is_number(value) else 0
+        pid = int(value[:10]) if is_number(value) else 0
         if not 0 < pid <= _MAX_PID:
             self._broken("BUG: Authentication client said it's PID 0")
             return
@@ -206,7 +215,7 @@ class Client:
 
     def _auth(self, line: str) -> None:
         parts = line.split("\t")
-        if len(parts) < 3 or not _is_number(parts[1]) or not 0 < (number := int(parts[1])) <= _MAX_ID:
+        if len(parts) < 3 or not is_number(parts[1]) or not 0 < (number := int(parts[1])) <= _MAX_ID:
             self._broken(f"BUG: Authentication client {self.pid} sent broken AUTH request")
             return
         server = self._server
@@ -226,8 +235,22 @@ class Client:
                 return
             request = found
             response = request.args.get("resp")
-        if self._admitted(request):
+        if not self._admitted(request):
+            return
+        wait = server.penalty.wait(request) if server.penalty is not None else 0.0
+        if wait:
+            self._put_off(request, response, wait)
+        else:
             self._begin(request, response)
+
+    def _put_off(self, request: Request, response: str | None, wait: float) -> None:
+        """Earlier failures cost time."""
+        def begin() -> None:
+            self._forget(request)
+            self._begin(request, response)
+        request.state = LOOKUP
+        self._requests[request.id] = request
+        request.timer = self._server.loop.call_later(wait, begin)
 
     def _closely(self, number: int, mech: str, params: list[str]) -> Request | None:
         """Parameters in any order; None when the client was disconnected for them."""
@@ -243,7 +266,7 @@ class Client:
             return None
         request.plan = server.plans.get(service) or server.default_plan
         if "forward_fields" in request.args:
-            _forward(request, request.args["forward_fields"])
+            forward(request, request.args["forward_fields"])
         return request
 
     def _admitted(self, request: Request) -> bool:
@@ -299,7 +322,7 @@ class Client:
 
     def _continue(self, line: str) -> None:
         _, number_text, *rest = line.split("\t")
-        if not _is_number(number_text) or not rest:
+        if not is_number(number_text) or not rest:
             self._broken(f"BUG: Authentication client {self.pid} sent broken CONT request")
             return
         number = int(number_text)
@@ -324,7 +347,7 @@ class Client:
 
     def _cancel(self, line: str) -> None:
         number = line[7:]
-        if not _is_number(number):
+        if not is_number(number):
             self._broken("BUG: Authentication client sent broken CANCEL")
             return
         request = self._requests.get(int(number))
@@ -349,6 +372,10 @@ class Client:
             request.state = WAIT_CLIENT
             request.timer = self._server.loop.call_later(REQUEST_TIMEOUT, lambda: self._expire(request))
             self.send(f"CONT\t{request.id}\t{binascii.b2a_base64(answer.data, newline=False).decode()}")
+        elif answer.__class__ is Proof:
+            if self._name(request, answer.authcid, ""):
+                request.proof = answer.holds
+                request.plan.run(request)
         elif answer.__class__ is Refusal:
             if self._server.journal.verbose:
                 self._server.journal.info(request.mech.lower(), request, answer.text)
@@ -399,6 +426,8 @@ class Client:
         if self._server.tracing:
             self._server.trace_out(line)
         self.send(line)
+        if request.penalty and self._server.penalty is not None:
+            self._server.penalty.succeeded(request)
         if self._closed:
             return
         if self.login and "proxy" not in request.fields and "nologin" not in request.fields:
@@ -411,6 +440,8 @@ class Client:
     def _refuse(self, request: Request) -> None:
         request.state = FINISHED
         self._requests.pop(request.id, None)
+        if self._server.penalty is not None and request.result != outcome.INTERNAL:
+            self._server.penalty.failed(request)
         line = reply.fail(request)
         if "nodelay" in request.fields:
             self._say(line)
@@ -444,11 +475,11 @@ class Client:
             request.timer = None
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 20
 
 
-def _forward(request: Request, nested: str) -> None:
+def forward(request: Request, nested: str) -> None:
     """A list of key=value from a trusted peer; survives failures of databases."""
     for word in nested.split("\t"):
         key, equals, value = word.partition("=")

@@ -24,10 +24,13 @@ class Request:
     """`user` is None until a name was accepted.  `login_user`: whom a master user wants to be, until the master
     password was right; `master_user`: who did that, afterwards."""
 
-    __slots__ = ("_args", "_parts", "delay_until", "done", "failed", "fields", "hidden", "id", "key",
-                 "login_user", "master_user", "mech", "noauthenticate", "nopassword", "original_user",
-                 "owner", "password", "plan", "result", "sasl", "saved", "seen_internal", "service", "stale",
-                 "state", "step", "success", "timer", "user", "userdb", "verified")
+    __slots__ = ("_args", "_parts", "delay_until", "done", "failed", "fields", "hidden", "id", "key", "login_user",
+                 "lookup", "master_user", "mech", "noauthenticate", "nopassword", "original_user", "owner", "password",
+                 "penalty", "plan", "proof", "result", "sasl", "saved", "seen_internal", "service", "stale", "state",
+                 "step", "success", "timer", "user", "userdb", "verified")
+
+    #: What stands for the password, if the client has only proved that it knows it.
+    proof: Callable[[str], bool] | None
 
     def __init__(self, owner: Any, number: int, mech: str, parts: list[str], plan: Plan,
                  done: Callable[[Request], None]) -> None:
@@ -45,6 +48,7 @@ class Request:
         self.login_user = ""
         self.master_user = ""
         self.password = ""
+        self.proof = None
         self.fields: dict[str, str] = {}
         self.hidden: dict[str, str] | None = None
         self.userdb: dict[str, str] | None = None
@@ -53,6 +57,8 @@ class Request:
         self.success = self.verified = self.failed = self.nopassword = self.noauthenticate = False
         self.seen_internal = False
         self.delay_until = 0.0
+        self.lookup = False             # of fields only, without a password
+        self.penalty = 0                # the value for which it had to wait
         self.step: Step | None = None
         self.state = 0
         self.key: Any = None

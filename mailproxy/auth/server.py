@@ -1,12 +1,13 @@
 """The auth process: listeners, plans per protocol, what all connections share.
 
-Listeners are told apart by the last word of their names: `login` sockets are for login processes, `master`, `userdb`,
-`token` and `tokenlogin` are refused for now, everything else is an ordinary client socket.
+Listeners are told apart by the last word of their names: `login` sockets are for login processes, `master` and
+`userdb` for lookups, `token` and `tokenlogin` are refused for now, everything else is an ordinary client socket.
 """
 from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from mailproxy.auth.chain import Plan
 from mailproxy.auth.client import Client
 from mailproxy.auth.failures import FailureQueue
 from mailproxy.auth.journal import Journal
+from mailproxy.auth.master import Master
+from mailproxy.auth.penalty import Penalty
 from mailproxy.auth.proxying import Proxying
 from mailproxy.auth.resolver import Resolver
 from mailproxy.ipc.contract import Child, Listener
@@ -23,7 +26,8 @@ from mailproxy.sasl import FLAGS
 
 #: Connections taken from a listener at once.
 _ACCEPT_BATCH = 32
-_REFUSED = frozenset(("master", "userdb", "token", "tokenlogin"))
+_MASTERS = frozenset(("master", "userdb"))
+_REFUSED = frozenset(("token", "tokenlogin"))
 #: Seconds that a refused connection may stay.
 _REFUSAL_TIME = 5.0
 
@@ -35,8 +39,8 @@ def role_of(name: str) -> str:
 
 class Server:
     __slots__ = ("_accepting", "_child", "_clients", "_connections", "_pids", "default_plan", "dirty", "failures",
-                 "journal", "log", "loop", "mech_lines", "mechanisms", "pid", "plans",
-                 "plans_by_parameter", "proxying", "resolver", "tracing")
+                 "journal", "log", "loop", "mech_lines", "mechanisms", "penalty", "pid", "plans",
+                 "plans_by_parameter", "proxying", "resolver", "started", "tracing")
 
     def __init__(self, loop: Loop, log: Log, journal: Journal, plans: dict[str, Plan], default_plan: Plan,
                  child: Child) -> None:
@@ -48,11 +52,13 @@ class Server:
         self.plans_by_parameter = {f"service={name}": plan for name, plan in plans.items() if name}
         self.tracing = journal.debug
         self.pid = os.getpid()
+        self.started = time.time()
         settings: Any = default_plan.settings
         names = [name.upper() for name in settings.auth_mechanisms]
         self.mechanisms = frozenset(names)
         self.mech_lines = "".join("\t".join(("MECH", name, *FLAGS[name])) + "\n" for name in names)
         self.failures = FailureQueue(loop)
+        self.penalty: Penalty | None = None
         self.resolver = Resolver(loop)
         self.proxying = Proxying(journal, self.resolver, settings.auth_proxy_self)
         self.dirty: list[Client] = []
@@ -99,11 +105,15 @@ class Server:
                 quiet_close(connection)
                 continue
             self._connections += 1
-            self._clients.add(Client(self, connection, role == "login", self._connections))
+            if role in _MASTERS:
+                path = listener.socket.getsockname()
+                Master(self, connection, self._connections, path)
+            else:
+                Client(self, connection, role == "login", self._connections)
         self._report()
 
     def _refuse(self, connection: socket.socket, name: str) -> None:
-        """The lookup protocols do not exist yet: say so to the peer and to the log."""
+        """Tokens do not exist yet: say so to the peer and to the log."""
         self.log.error(f"connection to {name} refused: lookups over this socket are not supported")
         try:
             connection.send(f"VERSION\t1\t1\nSPID\t{self.pid}\nFAIL\t0\treason=Lookups are not supported\n".encode())
@@ -114,6 +124,10 @@ class Server:
     def claim(self, pid: int, client: Client) -> bool:
         """A login process' pid belongs to one connection."""
         return self._pids.setdefault(pid, client) is client
+
+    def joined(self, client: Client) -> None:
+        """Called before the first byte is sent to it: a peer that is gone already is closed while it is made."""
+        self._clients.add(client)
 
     def closed(self, client: Client) -> None:
         self._clients.discard(client)
@@ -138,6 +152,8 @@ class Server:
         """Answer what waits, then let go."""
         self.failures.flush()
         self._flush()
+        if self.penalty is not None:
+            self.penalty.close()
         for client in list(self._clients):
             client.close("")
 

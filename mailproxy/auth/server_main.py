@@ -16,8 +16,9 @@ from mailproxy.auth.cache import Cache
 from mailproxy.auth.chain import Plan, make_step
 from mailproxy.auth.journal import Journal
 from mailproxy.auth.passdb.passwd_file import PasswdFile
+from mailproxy.auth.penalty import Penalty
 from mailproxy.auth.server import Server
-from mailproxy.auth.setup import Setup, build
+from mailproxy.auth.setup import PENALTY_SOCKET, Setup, build
 from mailproxy.auth.workers import Pool
 from mailproxy.ipc.contract import Child
 from mailproxy.log.pipe import Log
@@ -56,6 +57,8 @@ def main(child: Child, prepared: Setup) -> int:
     open_drivers(prepared, log)
     plans = make_plans(prepared, journal, pool, cache)
     server = Server(loop, log, journal, plans, plans[""], child)
+    if prepared.penalised:
+        server.penalty = Penalty(loop, os.path.join(child.base_dir, PENALTY_SOCKET))
     _watch(child, loop, server, cache)
     server.listen(child.listeners)
     child.report(child.client_limit)

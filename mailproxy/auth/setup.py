@@ -12,6 +12,8 @@ from mailproxy.auth.sections import Section, Sections
 from mailproxy.errors import ConfigInvalid, Problem
 from mailproxy.sasl import FLAGS, NOT_BUILT
 
+PENALTY_SOCKET = "anvil-auth-penalty"
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -21,6 +23,7 @@ class Setup:
     protocols: dict[str, tuple[Any, tuple[Section, ...]]]
     fingerprint: str
     debug: bool
+    penalised: bool                     # failures are counted by address
 
 
 def build(conf: Any) -> Setup:
@@ -34,7 +37,14 @@ def build(conf: Any) -> Setup:
     problems = [*collected.problems, *_mechanism_problems(conf, view), *_setting_problems(view)]
     if problems:
         raise ConfigInvalid(problems)
-    return Setup(tuple(collected.all), protocols, collected.fingerprint(), view.auth_debug or view.auth_debug_passwords)
+    return Setup(tuple(collected.all), protocols, collected.fingerprint(), view.auth_debug or view.auth_debug_passwords,
+                 _penalised(conf))
+
+
+def _penalised(conf: Any) -> bool:
+    """Without anvil's socket (mode = 0) there are no penalties."""
+    anvil = conf.services.get("anvil")
+    return anvil is not None and any(row.path == PENALTY_SOCKET for row in anvil.unix_listeners)
 
 
 def _mechanism_problems(conf: Any, view: Any) -> list[Problem]:

@@ -7,8 +7,10 @@ Dovecot auth server just as well.
 """
 from __future__ import annotations
 
+import base64
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -43,8 +45,8 @@ DOWN, GREETING, READY = range(3)
 class AuthClient:
     """`on_ready` is called whenever the mechanisms are known (again)."""
 
-    __slots__ = ("_address", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms", "_next", "_out", "_pending",
-                 "_queued", "_sock", "_state", "_timer", "_writing", "mechanisms", "on_ready")
+    __slots__ = ("_address", "_connection_id", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms", "_next",
+                 "_out", "_pending", "_queued", "_sock", "_state", "_timer", "_writing", "mechanisms", "on_ready")
 
     def __init__(self, loop: Loop, log: Log, on_ready: Callable[[], None], address: str = SOCKET) -> None:
         self._address = address
@@ -53,6 +55,7 @@ class AuthClient:
         self.on_ready = on_ready
         self.mechanisms: tuple[tuple[str, tuple[str, ...]], ...] = ()
         self._mechanisms: dict[str, tuple[str, ...]] = {}
+        self._connection_id = {"SPID": 0, "CUID": 0}
         self._state = DOWN
         self._sock: socket.socket | None = None
         self._fd = -1
@@ -79,6 +82,12 @@ class AuthClient:
     def mechanism(self, name: str) -> tuple[str, ...] | None:
         """Its flags; None if the server does not have it."""
         return self._mechanisms.get(name)
+
+    def challenge(self, machine: str) -> str:
+        """One for APOP: the server wants to see its pid, the number of our connection and the time in it."""
+        nonce = base64.b64encode(os.urandom(16)).decode()
+        pid, connection = self._connection_id["SPID"], self._connection_id["CUID"]
+        return f"<{pid:x}.{connection:x}.{int(time.time()):x}.{nonce}@{machine}>"
 
     def ask(self, session: Asker, mechanism: str, parameters: str, initial: bytes | None) -> int:
         """Send an AUTH; its id, for `answer` and `cancel`.  The id is valid even while there is no connection."""
@@ -287,6 +296,8 @@ class AuthClient:
             self._mechanisms = {}
         elif words[0] == "MECH" and len(words) > 1:
             self._mechanisms[words[1].upper()] = tuple(words[2:])
+        elif words[0] in self._connection_id and words[1:] and words[1].isdecimal() and len(words[1]) <= _ID_DIGITS:
+            self._connection_id[words[0]] = int(words[1])
         elif words[0] == "DONE":
             self._state = READY
             if self._timer is not None:

@@ -11,6 +11,7 @@ import time
 from mailproxy.ipc.authwire import escape
 from mailproxy.login.setup import Setup
 from mailproxy.net.addr import normal, packed
+from mailproxy.net.proxyhdr import Address, Header, TlsInfo, build
 
 #: Hops that a chain of proxies may have.
 TTL = 5
@@ -22,10 +23,11 @@ FORWARD_SIZE = 4096
 
 
 class Client:
-    """Addresses are what the client's connection has, until a trusted proxy forwards others; `real_*` stay."""
+    """Addresses are what the client's connection has, or the PROXY header in front of it says, until a trusted proxy
+    forwards others; `real_*` are always the connection's, and `peer` is who must be trusted to forward."""
 
-    __slots__ = ("_id", "cert_name", "forward", "lip", "local_name", "lport", "real_lip", "real_lport", "real_rip",
-                 "real_rport", "rip", "rport", "secured", "shared", "tls", "ttl")
+    __slots__ = ("_id", "cert_name", "forward", "lip", "local_name", "lport", "outer_tls", "peer", "real_lip",
+                 "real_lport", "real_rip", "real_rport", "rip", "rport", "secured", "shared", "tls", "ttl")
 
     shared: Setup
     rip: str
@@ -42,13 +44,22 @@ class Client:
         self.shared = shared
         self.rip, self.rport = self.real_rip, self.real_rport = remote
         self.lip, self.lport = self.real_lip, self.real_lport = local
-        self.tls = False
+        self.peer = remote[0]
+        self.tls = self.outer_tls = False       # outer: a load balancer's, which has taken it off
         self.secured = remote[0] == local[0] or remote[0] in shared.policy.trusted
         self.cert_name: str | None = None       # the user in the client's valid certificate; None without one
         self.local_name = ""
         self.forward: dict[str, str] = {}
         self.ttl = TTL
         self._id = ""
+
+    def behind(self, header: Header, remote: Address, local: Address) -> None:
+        """A PROXY header stood in front; the connection itself has these addresses."""
+        self.real_rip, self.real_rport = remote
+        self.real_lip, self.real_lport = local
+        self.outer_tls, self.local_name, self.cert_name = header.tls, header.local_name, header.cert_name
+        # from here to here is the load balancer's machine, not the client's
+        self.secured = header.tls or self.trusted()
 
     def session_id(self) -> str:
         """Made when first needed: 48 bits of the time in microseconds, the client's port and address, base64."""
@@ -60,7 +71,7 @@ class Client:
 
     def trusted(self) -> bool:
         """The peer is a proxy of ours."""
-        return self.real_rip in self.shared.policy.trusted
+        return self.peer in self.shared.policy.trusted
 
     def adopt(self, forwarded: dict[str, str]) -> None:
         """Take over what a trusted proxy says about its client; an invalid value is as good as none."""
@@ -73,24 +84,36 @@ class Client:
         self.lport = _number(forwarded.get("lport"), 65535, self.lport) or self.lport
         self.ttl = _number(forwarded.get("ttl"), TTL_MAX, self.ttl)
         room = FORWARD_SIZE
+        variables: dict[str, str] = {}
         for key, value in forwarded.items():
             room -= len(key) + len(value)
-            if key.startswith("forward_") and len(self.forward) < FORWARD_MAX and room > 0:
-                self.forward[key[8:]] = value
+            if key.startswith("forward_") and len(variables) < FORWARD_MAX and room > 0:
+                variables[key[8:]] = value
+        if variables:
+            self.forward = variables        # all of an earlier command's go
 
     def identity(self, forward: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """What a backend is told of the client; `forward`: the variables that the passdb adds."""
         return (("session", self.session_id()), ("rip", self.rip), ("rport", str(self.rport)),
                 ("lip", self.lip), ("lport", str(self.lport)), ("ttl", str(self.ttl - 1)), *forward)
 
+    def proxy_header(self, tls: TlsInfo | None) -> bytes:
+        """What a backend behind a PROXY header is told."""
+        return build((packed(self.rip), self.rport), (packed(self.lip), self.lport), tls,
+                     self.local_name if tls is not None else "")
+
     def auth_parameters(self, client_id: bytes) -> str:
         """The fields of an auth request between the mechanism and the initial response."""
-        # in the order of Dovecot's own client library; final-resp-ok is not for IMAP
+        # in the order of Dovecot's own client library
         text = f"service={self.shared.protocol}"
+        if self.shared.dialect.final_reply:
+            text += "\tfinal-resp-ok"
         if self.tls:
             text += "\tsecured=tls"
             if self.shared.policy.wants_cert:
                 text += self._cert_parameters()
+        elif self.outer_tls:
+            text += "\tsecured=tls" + self._cert_parameters()
         elif self.secured:
             text += "\tsecured"
         if self.trusted():
@@ -107,7 +130,7 @@ class Client:
             text += f"\treal_rport={self.real_rport}"
         if self.local_name:
             text += f"\tlocal_name={escape(self.local_name)}"
-        if client_id:
+        if client_id and self.shared.protocol == "imap":        # other protocols' auth clients have none
             text += f"\tclient_id={escape(client_id.decode('utf-8', 'surrogateescape').strip())}"
         if self.forward:
             nested = "\t".join(escape(f"{key}={value}") for key, value in self.forward.items())

@@ -12,15 +12,17 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mailproxy.log.pipe import DEBUG
 from mailproxy.login import session as states
 from mailproxy.login.proxied import Proxied, ProxiedTls
 from mailproxy.login.proxying import Proxying
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup
-from mailproxy.login.target import Target
+from mailproxy.login.target import HAPROXY_TLS, Target
 from mailproxy.net import connect
 from mailproxy.net.loop import ERR, HUP, IN, OUT, RDHUP, Loop, Timer
-from mailproxy.net.tls import server_name, subject_name
+from mailproxy.net.proxyhdr import TlsInfo
+from mailproxy.net.tls import server_name, subject_line, subject_name
 from mailproxy.net.transport import Broken, Plain, Tls, ended_rudely
 from mailproxy.relay.relay import Relay
 
@@ -213,6 +215,8 @@ class Connection:
         except (Broken, ssl.SSLError) as error:
             text = _handshake_words(error)
             self.session.tls_error = text or "Connection closed"
+            if self.session.shared.policy.verbose_tls:
+                self.session.shared.log.write(DEBUG, f"SSL error: {self.session.tls_error}")
             self.session.client_gone(text)
             return
         if not finished:
@@ -223,6 +227,8 @@ class Connection:
         policy = self.session.shared.policy
         if policy.wants_cert:           # now: a stream that has ended rudely tells no more
             self.session.cert_name = subject_name(client.sock, policy.cert_field)
+            if policy.verbose_tls and self.session.cert_name is not None:
+                self.session.shared.log.info(f"Received valid SSL certificate: {subject_line(client.sock)}")
         done, self._shaken = self._shaken, _unasked     # no reference to ourselves stays behind
         done()
 
@@ -269,7 +275,7 @@ class Connection:
             return error.text
         self._backend = Plain(fd)
         self._backend_fd = fd
-        self._backend_mask = OUT if target.tls else IN
+        self._backend_mask = OUT if target.tls or target.haproxy else IN
         self._loop.register(self._backend_fd, self._backend_mask, self._on_backend)
         return ""
 
@@ -300,6 +306,8 @@ class Connection:
                     return
             self._connected = True
             target = self._proxying().target
+            if target.haproxy and not self._introduce(backend, target):
+                return
             if target.tls:
                 self.backend_tls(target)
                 return
@@ -322,6 +330,26 @@ class Connection:
                     return              # others get their turn before the kernel is asked again
         except Broken as error:
             proxying.gone(str(error))
+
+    def _introduce(self, backend: Plain | Tls, target: Target) -> bool:
+        """Say whom the connection is for, before anything else; False if that was its end."""
+        header = self.session.proxy_header(self._client_tls() if target.haproxy == HAPROXY_TLS else None)
+        try:
+            whole = backend.send(header) == len(header)     # nothing else is in the socket's buffer
+        except Broken as error:
+            self._proxying().gone(str(error))
+            return False
+        if not whole:
+            self._proxying().gone("write() of the PROXY header failed")
+        return whole
+
+    def _client_tls(self) -> TlsInfo | None:
+        session = self.session
+        if not isinstance(self._client, Tls):
+            return TlsInfo("", "", session.cert_name or "") if session.outer_tls else None
+        used = self._client.sock.cipher()
+        # %{local_name} and the name in the certificate are those of the handshake
+        return TlsInfo(self._client.sock.version() or "", used[0] if used else "", session.cert_name or "")
 
     def backend_send(self, data: bytes) -> None:
         if self._backend_out:

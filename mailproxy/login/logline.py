@@ -149,13 +149,14 @@ def why_gone(session: Session, now: float) -> str:
     """The parenthesis of a `Disconnected` line."""
     s = session
     required = s.shared.policy.require_cert
-    if required and s.tls and s.cert_name is None:
+    tls = s.tls or s.outer_tls
+    if required and tls and s.cert_name is None:
         return "(client didn't send a cert)"    # one that is not valid ends the handshake, and never gets here
     if s.awaiting_auth():
         return f"(disconnected before auth was ready, waited {int(now - s.created)} secs)"
     if not s.attempts:
         return f"(no auth attempts in {int(now - s.created)} secs)"
-    if required and not s.tls:
+    if required and not tls:
         return "(cert required, client didn't start TLS)"
     waited = int(now - s.auth_started)
     if s.attempts == 1:

@@ -68,10 +68,12 @@ class Proxying:
         client_id, listed = session.dialogue()
         order = spec.Order(target.destuser, target.password, starttls=target.starttls, implicit_tls=target.tls,
                            pipelining=target.pipelining, client_id=client_id, client_listed=listed,
-                           identity=session.identity(target.forward) if target.trusted else ())
-        if target.mechanism:
-            order.mechanism = target.mechanism
-            order.sasl = sasl.client(target.mechanism, target.master or target.destuser, target.password,
+                           identity=session.identity(target.forward) if target.trusted else (),
+                           machine=session.shared.machine, noauth=target.noauth, anonymous=target.anonymous)
+        mechanism = target.mechanism or session.shared.dialect.mechanism
+        if mechanism:
+            order.mechanism = mechanism
+            order.sasl = sasl.client(mechanism, target.master or target.destuser, target.password,
                                      target.destuser)
         return order
 
@@ -101,7 +103,10 @@ class Proxying:
         if result == READY:
             self._won(machine)
         elif result == START_TLS:
-            session.io.backend_tls(self.target)
+            if machine.leftover():
+                self.broken("SSL_connect() failed: plaintext instead of a handshake")
+            else:
+                session.io.backend_tls(self.target)
         elif result == REFUSED:
             self._refused(machine)
         elif result == FAILED:

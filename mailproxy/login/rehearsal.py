@@ -43,11 +43,23 @@ class Script:
 
 
 _CAPS = b"[CAPABILITY IMAP4rev1 SASL-IR LITERAL+ ID IDLE AUTH=PLAIN]"
+_EHLO = b"250-be\r\n250-AUTH PLAIN\r\n250 XCLIENT ADDR PORT PROTO HELO TTL SESSION\r\n"
 _SCRIPTS = {
     "imap": Script((b"a LOGIN rehearsal@example.com secret\r\n", b"b LOGOUT\r\n"),
                    b"* OK " + _CAPS + b" ready.\r\n",
                    ((b"LOGOUT", b"* BYE bye\r\nb OK bye\r\n"),
                     (b"L LOGIN", b"* ID NIL\r\nI OK ID\r\nL OK " + _CAPS + b" Logged in\r\n"))),
+    "pop3": Script((b"USER rehearsal@example.com\r\n", b"PASS secret\r\n", b"QUIT\r\n"),
+                   b"+OK [XCLIENT] ready.\r\n",
+                   ((b"QUIT", b"+OK BYE\r\n"), (b"PASS", b"+OK Logged in\r\n"), (b"XCLIENT", b"+OK\r\n+OK\r\n"))),
+    "submission": Script((b"EHLO rehearsal.example.com\r\n",
+                          b"AUTH PLAIN AHJlaGVhcnNhbEBleGFtcGxlLmNvbQBzZWNyZXQ=\r\n", b"QUIT\r\n"),
+                         b"220 be\r\n",
+                         ((b"QUIT", b"221 BYE\r\n"), (b"AUTH ", b"235 in\r\n"),
+                          (b"XCLIENT", b"220 be\r\n" + _EHLO), (b"EHLO", _EHLO))),
+    "sieve": Script((b'AUTHENTICATE "PLAIN" "AHJlaGVhcnNhbEBleGFtcGxlLmNvbQBzZWNyZXQ="\r\n', b"LOGOUT\r\n"),
+                    b'"SASL" "PLAIN"\r\n"XCLIENT"\r\nOK "ready."\r\n',
+                    ((b"LOGOUT", b'OK "BYE"\r\n'), (b"AUTHENTICATE", b'OK "in"\r\n'), (b"XCLIENT", b"OK\r\n"))),
 }
 
 

@@ -112,7 +112,7 @@ class Session(Client):
         if tls:
             self.tls = self.secured = True
             # the mechanisms may have become known during the handshake
-            self._frontend = self.shared.frontend(self.real_rip, self.real_lip)
+            self._frontend = self.shared.frontend(self.rip, self.lip)
         self.state = GREET
         if self.shared.auth.ready():
             self._greet()
@@ -124,14 +124,16 @@ class Session(Client):
         """The auth server's mechanisms are known now, and with them what a frontend has to offer."""
         if self.state == GREET:
             early = self._frontend.leftover()
-            self._frontend = self.shared.frontend(self.real_rip, self.real_lip)
+            self._frontend = self.shared.frontend(self.rip, self.lip)
             self._frontend.feed(early)
             self._stop_notice()
             self._greet()
 
     def _greet(self) -> None:
         self.state = COMMAND
-        self._frontend.greet(self.tls, self.secured)
+        auth = self.shared.auth
+        self._frontend.greet(self.tls, self.secured, self.trusted(), auth.challenge(self.shared.machine)
+                             if self.shared.dialect.apop and auth.mechanism("APOP") is not None else "")
         self._go_on()
 
     def handshaking(self) -> None:
@@ -143,6 +145,7 @@ class Session(Client):
         self.state = COMMAND
         self._frontend.secure()
         self._frontend.resume()
+        self._flush()
         self.io.resume_reading()
 
     def client_data(self, data: bytes) -> bool:
@@ -181,6 +184,8 @@ class Session(Client):
             return
         if farewell:
             self._frontend.bye(farewell, internal=internal)
+        if self.state in (AUTH, SASL, BACKEND, RETRY):
+            reason += self.shared.dialect.unfinished
         extra = why_gone(self, self.io.now())
         self.log(self.shared.log.info, f"Disconnected: {reason}" + (f" {extra}" if extra else ""))
         self.state = CLOSED             # first: a farewell that does not fit must not end the session again
@@ -235,7 +240,7 @@ class Session(Client):
         self._count_attempt("")
         if not self.secured and self.shared.policy.plaintext_needs_tls:
             self._log_refusal("Login failed: Plaintext authentication disabled")
-            self.user = event.user.decode("utf-8", "surrogateescape")
+            self.user = event.user.decode("utf-8", "surrogateescape") or self.user
             self.outcome = logline.FAILED
             self._frontend.refuse(spec.TLS_REQUIRED if self.shared.policy.ssl == "required"
                                   else spec.PLAINTEXT_DISABLED)
@@ -253,7 +258,7 @@ class Session(Client):
             self._frontend.refuse(spec.TLS_REQUIRED)
             return
         flags = self.shared.auth.mechanism(name)
-        if flags is None or "private" in flags:
+        if flags is None or ("private" in flags and not event.private):
             self._refuse_mechanism(spec.MECHANISM_UNKNOWN, logline.BAD_MECHANISM,
                                    "Unsupported authentication mechanism.")
         elif not self.secured and policy.plaintext_needs_tls and "plaintext" in flags:
@@ -269,6 +274,9 @@ class Session(Client):
         self.outcome = outcome
         self._frontend.refuse(why)
 
+    def _on_remark(self, event: events.Remark) -> None:
+        self._log_refusal(event.text)
+
     def _log_refusal(self, text: str) -> None:
         if self.shared.policy.auth_verbose:
             self.log(self.shared.log.info, text)
@@ -278,6 +286,7 @@ class Session(Client):
             self.shared.auth.cancel(self._request)
             self._request = 0
             self.state = COMMAND
+            self.outcome = logline.FAILED
             self._log_refusal(f"Authenticate {self.method} failed: Invalid base64 in response")
             self._frontend.refuse(spec.BAD_CONTINUATION)
             return
@@ -288,9 +297,13 @@ class Session(Client):
     def _on_abort(self, event: events.SaslAbort) -> None:
         self.shared.auth.cancel(self._request)
         self._request = 0
-        self.outcome = logline.ABORTED
         self.state = COMMAND
-        self._frontend.refuse(spec.ABORTED)
+        if event.problem:
+            self.outcome = logline.FAILED
+            self._log_refusal(f"Authenticate {self.method} failed: {event.problem}")
+        else:
+            self.outcome = logline.ABORTED
+        self._frontend.refuse(spec.ABORTED, event.problem)
 
     # --- the auth server -------------------------------------------------------------------------------------------
 
@@ -506,6 +519,7 @@ _ON_EVENT: dict[type, Callable[..., None]] = {
     events.SaslAbort: Session._on_abort,
     events.StartTls: Session._on_starttls,
     events.Identify: Session._on_identify,
+    events.Remark: Session._on_remark,
     events.Quit: Session._on_quit,
 }
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 from mailproxy import variables
 from mailproxy.errors import ConfigInvalid, Problem
+from mailproxy.ipc.contract import News
 from mailproxy.log.pipe import Log
+from mailproxy.login import contexts as made
 from mailproxy.login.backends import Backends
+from mailproxy.login.contexts import Address, Keeper, Pair, TlsContexts
 from mailproxy.login.logline import Format
 from mailproxy.login.ports import AuthPort
 from mailproxy.net import tls
@@ -25,7 +27,7 @@ from mailproxy.net.addr import BadAddress, Networks, is_ip, words
 from mailproxy.proto import dialects
 from mailproxy.proto.spec import Dialect, Frontend, Offer
 
-Address = IPv4Address | IPv6Address
+NOBODY = Networks([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +46,9 @@ class Policy:
     auth_verbose: bool
     id_log: tuple[str, ...]             # keys of imap_id_log; ("*",) all
     service: str
-
-
-@dataclass(slots=True)
-class TlsContexts:
-    """Built once.  None: TLS towards clients is off."""
-
-    server: ssl.SSLContext | None
-    by_name: dict[str, ssl.SSLContext]  # lower-case server name, also "*.domain"
-    verified: ssl.SSLContext            # towards backends
-    any_cert: ssl.SSLContext
-
-    def for_name(self, name: str) -> ssl.SSLContext | None:
-        """The context of a `local_name` block; a `*.` block matches one label more."""
-        name = name.lower()
-        found = self.by_name.get(name)
-        if found is None:
-            found = self.by_name.get("*." + name.partition(".")[2])
-        return found
+    balancers: Networks = NOBODY        # haproxy_trusted_networks
+    header_timeout: float = 3.0         # haproxy_timeout
+    verbose_tls: bool = False           # verbose_ssl
 
 
 #: Before a worker has connected to it.
@@ -71,8 +58,8 @@ _NO_AUTH: AuthPort = None  # type: ignore[assignment]
 class Setup:
     """One per process.  The last group is set by the worker itself."""
 
-    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "log", "machine", "policy", "protocol",
-                 "source_names", "sources", "view", "views")
+    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "keeper", "log", "machine", "policy",
+                 "protocol", "source_names", "sources", "view", "views")
 
     def __init__(self, view: Any, policy: Policy, dialect: Dialect, contexts: TlsContexts, form: Format) -> None:
         self.view = view
@@ -89,12 +76,17 @@ class Setup:
         self._offers: tuple[object, object] | None = None      # (mechanisms, what their frontends share)
         self.sources = Sources(self.source_names)
         self.log: Log
+        self.keeper: Keeper                     # of the main one; those for some addresses have none
 
     def begin(self, log: Log, auth: AuthPort) -> None:
         """In the worker: where to write, and whom to ask."""
         self.log, self.auth = log, auth
         for error in self.sources.errors:
             log.error(error)
+
+    def renew(self) -> News:
+        """In the master, now and then: certificates that have changed."""
+        return self.keeper.look()
 
     def frontend(self, remote: str, local: str) -> Frontend:
         """A new frontend; what its kind shares is made once for each set of mechanisms of the auth server."""
@@ -108,14 +100,16 @@ class Setup:
                                 "local_name": ""}),
             tuple((name, "plaintext" in flags) for name, flags in mechanisms if "private" not in flags),
             self.contexts.server is not None, policy.plaintext_needs_tls, policy.ssl == "required",
-            _protocol_settings(self.view, policy.protocol)))
+            _protocol_settings(self.view, policy.protocol), self.machine))
         if "%" not in template.replace("%%", ""):
             self._offers = (mechanisms, shared)
         return self.dialect.frontend(shared)
 
 
 def _protocol_settings(view: Any, protocol: str) -> dict[str, Any]:
-    group = getattr(view, protocol)
+    group = getattr(view, protocol, None)       # POP3 has none
+    if group is None:
+        return {}
     return {field.name: getattr(group, field.name) for field in fields(group)}
 
 
@@ -166,37 +160,57 @@ def prepare(conf: Any, service: Any) -> Setup:
     problems: list[Problem] = []
     protocol = service.protocol
     view = conf.view(protocol)
-    known: Known = {}
-    contexts = _contexts(conf, protocol, (None, None), problems, known)
+    keeper = Keeper(_work_directory(conf, service))
+    contexts = made.build(conf, protocol, (None, None), problems, keeper)
     setup = _setup(conf, view, service, contexts, problems)
+    setup.keeper = keeper
     if conf.uses_address_filters:
-        setup.views = views = _Views(conf, service, setup, known)
+        setup.views = views = _Views(conf, service, setup)
         views.prepare(problems)
     if problems:
         raise ConfigInvalid(list(dict.fromkeys(problems)))
     return setup
 
 
+def _work_directory(conf: Any, service: Any) -> str:
+    """tls.WORK as the master sees it; "" if the workers see what the master sees."""
+    return os.path.join(conf.view().core.base_dir, service.chroot, tls.WORK.lstrip("/")) if service.chroot else ""
+
+
 def _setup(conf: Any, view: Any, service: Any, contexts: TlsContexts, problems: list[Problem]) -> Setup:
     login = view.login
-    try:
-        trusted = Networks(words(login.login_trusted_networks))
-    except BadAddress as error:
-        problems.append(Problem(conf.path, 0, f"login_trusted_networks: Invalid network '{error}'"))
-        trusted = Networks([])
+    trusted = _networks(conf, "login_trusted_networks", login.login_trusted_networks, problems)
+    balancers = _networks(conf, "haproxy_trusted_networks", login.haproxy_trusted_networks, problems)
     required = view.ssl.ssl == "required"
     policy = Policy(
         protocol=service.protocol, ssl=view.ssl.ssl, plaintext_needs_tls=login.disable_plaintext_auth or required,
         require_cert=view.auth.auth_ssl_require_client_cert, wants_cert=view.ssl.ssl_verify_client_cert,
-        cert_field=tls.subject_field(view.ssl.ssl_cert_username_field), trusted=trusted,
+        cert_field=_cert_field(conf, view, problems), trusted=trusted,
         timeout=login.login_proxy_timeout,
         max_reconnects=login.login_proxy_max_reconnects, auth_verbose=view.auth.auth_verbose,
-        id_log=tuple(view.imap.imap_id_log.split()), service=service.name)
+        id_log=tuple(view.imap.imap_id_log.split()), service=service.name, balancers=balancers,
+        header_timeout=login.haproxy_timeout, verbose_tls=view.logging.verbose_ssl)
     dialect = dialects.find(service.protocol)
     if variables_fail(login.login_greeting):
         problems.append(Problem(conf.path, 0, "Failed to expand settings: login_greeting: "
                                               + variables_fail(login.login_greeting)))
     return Setup(view, policy, dialect, contexts, Format(login.login_log_format, login.login_log_format_elements))
+
+
+def _cert_field(conf: Any, view: Any, problems: list[Problem]) -> str:
+    try:
+        return tls.subject_field(view.ssl.ssl_cert_username_field)
+    except tls.BadTls as error:
+        problems.append(Problem(conf.path, 0, str(error)))
+        return ""
+
+
+def _networks(conf: Any, setting: str, value: str, problems: list[Problem]) -> Networks:
+    try:
+        return Networks(words(value))
+    except BadAddress as error:
+        problems.append(Problem(conf.path, 0, f"{setting}: Invalid network '{error}'"))
+        return NOBODY
 
 
 _GREETING_NAMES = {"s": "service", "service": "service", "r": "rip", "rip": "rip", "l": "lip", "lip": "lip", "p": "pid",
@@ -216,10 +230,6 @@ def variables_fail(template: str) -> str:
     return ""
 
 
-#: A client's two addresses; None: any.
-Pair = tuple[Address | None, Address | None]
-#: Contexts by certificate and key: thousands of names may share few.
-Known = dict[tuple[str, str], ssl.SSLContext]
 #: Combinations of `local` and `remote` blocks that are made ready; those beyond are made when somebody connects, and
 #: then without files of their own, which a chrooted worker cannot read.
 VIEWS_MAX = 4096
@@ -228,10 +238,10 @@ VIEWS_MAX = 4096
 class _Views:
     """Setups for connections that `local` or `remote` blocks single out, made in the master, where files are read."""
 
-    __slots__ = ("_conf", "_known", "_made", "_main", "_service")
+    __slots__ = ("_conf", "_made", "_main", "_service")
 
-    def __init__(self, conf: Any, service: Any, main: Setup, known: Known) -> None:
-        self._conf, self._service, self._main, self._known = conf, service, main, known
+    def __init__(self, conf: Any, service: Any, main: Setup) -> None:
+        self._conf, self._service, self._main = conf, service, main
         self._made: dict[int, Setup] = {}
 
     def prepare(self, problems: list[Problem]) -> None:
@@ -266,59 +276,6 @@ class _Views:
         setup = self._made.get(id(view))
         if setup is None:
             same = view.ssl == main.view.ssl and not self._conf.local_names
-            contexts = main.contexts if same else _contexts(self._conf, protocol, pair, problems, self._known)
+            contexts = main.contexts if same else made.build(self._conf, protocol, pair, problems, main.keeper)
             setup = self._made[id(view)] = _setup(self._conf, view, self._service, contexts, problems)
         return setup
-
-
-# --- TLS -------------------------------------------------------------------------------------------------------------
-
-def _contexts(conf: Any, protocol: str, pair: Pair, problems: list[Problem], known: Known) -> TlsContexts:
-    settings = conf.view(protocol, local=pair[0], remote=pair[1]).ssl
-    try:
-        server = _server(settings) if settings.ssl != "no" and settings.ssl_cert else None
-    except tls.BadTls as error:
-        problems.append(Problem(conf.path, 0, str(error)))
-        server = None
-    by_name: dict[str, ssl.SSLContext] = {}
-    if server is not None and conf.local_names:
-        for name in conf.local_names:
-            own = conf.view(protocol, local=pair[0], remote=pair[1], local_name=name).ssl
-            key = (own.ssl_cert, own.ssl_key.reveal())
-            try:
-                by_name.setdefault(name.lower(), known.get(key) or known.setdefault(key, _server(own)))
-            except tls.BadTls as error:
-                problems.append(Problem(conf.path, 0, f"local_name {name}: {error}"))
-    try:
-        contexts = TlsContexts(server, by_name, _client(settings, verify=settings.ssl_client_require_valid_cert),
-                               _client(settings, verify=False))
-        if server is not None:
-            tls.choose_by_name(server, contexts.for_name)
-        return contexts
-    except tls.BadTls as error:
-        problems.append(Problem(conf.path, 0, str(error)))
-        empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return TlsContexts(server, by_name, empty, empty)
-
-
-def _options(settings: Any) -> tls.Options:
-    return tls.Options(settings.ssl_min_protocol, settings.ssl_cipher_list, settings.ssl_curve_list,
-                       settings.ssl_options, settings.ssl_prefer_server_ciphers)
-
-
-def _server(settings: Any) -> ssl.SSLContext:
-    password = settings.ssl_key_password.reveal()
-    pairs = [tls.Pair(settings.ssl_cert, settings.ssl_key.reveal(), password)]
-    if settings.ssl_alt_cert:
-        pairs.append(tls.Pair(settings.ssl_alt_cert, settings.ssl_alt_key.reveal(), password))
-    return tls.server_context(_options(settings), pairs, client_ca=settings.ssl_ca,
-                              verify_client=settings.ssl_verify_client_cert, require_crl=settings.ssl_require_crl)
-
-
-def _client(settings: Any, *, verify: bool) -> ssl.SSLContext:
-    pair = None
-    if settings.ssl_client_cert:
-        pair = tls.Pair(settings.ssl_client_cert, settings.ssl_client_key.reveal())
-    return tls.client_context(_options(settings), verify=verify, ca=settings.ssl_ca,
-                              ca_file=settings.ssl_client_ca_file, ca_dir=settings.ssl_client_ca_dir,
-                              require_crl=settings.ssl_require_crl and "BEGIN X509 CRL" in settings.ssl_ca, pair=pair)

@@ -14,6 +14,10 @@ from mailproxy.secret import Secret
 #: SASL mechanisms that `proxy_mech` may name.
 MECHANISMS = sasl.CLIENT_NAMES
 ANY_CERT = "any-cert"
+#: The value of `proxy_noauth` that does without an identity of the user.
+ANONYMOUS = "anonymous"
+#: Values of `proxy_haproxy`: a PROXY header with the client's addresses; with what is known of its TLS as well.
+HAPROXY, HAPROXY_TLS = HAPROXY_KINDS = ("v2", "v2-ssl")
 _INTERVAL = re.compile(r"([0-9]{1,18})\s*([a-z]*)\Z", re.I)
 _UNITS = (("milliseconds", 0.001), ("millisecs", 0.001), ("mseconds", 0.001), ("msecs", 0.001), ("seconds", 1.0),
           ("secs", 1.0), ("minutes", 60.0), ("mins", 60.0), ("hours", 3600.0), ("days", 86400.0), ("weeks", 604800.0))
@@ -22,8 +26,9 @@ _UNITS = (("milliseconds", 0.001), ("millisecs", 0.001), ("mseconds", 0.001), ("
 class Target:
     """A checked destination with credentials."""
 
-    __slots__ = ("any_cert", "destuser", "forward", "host", "host_down_after", "ip", "master", "mechanism", "password",
-                 "pipelining", "port", "source", "starttls", "timeout", "tls", "trusted", "warnings")
+    __slots__ = ("anonymous", "any_cert", "destuser", "forward", "haproxy", "host", "host_down_after", "ip", "master",
+                 "mechanism", "noauth", "password", "pipelining", "port", "source", "starttls", "timeout", "tls",
+                 "trusted", "warnings")
 
     def __init__(self, host: str, ip: str, port: int, destuser: str, password: Secret) -> None:
         self.host = host
@@ -41,6 +46,9 @@ class Target:
         self.any_cert = False
         self.pipelining = True
         self.trusted = True             # send ID / XCLIENT
+        self.noauth = False             # where the protocol has a way: log in by XCLIENT alone,
+        self.anonymous = False          # or without any identity
+        self.haproxy = ""               # the kind of PROXY header that goes first
         self.forward: tuple[tuple[str, str], ...] = ()
         self.warnings: tuple[str, ...] = ()     # errors in fields that have a default to fall back to
 
@@ -75,7 +83,7 @@ def interval(text: str, *, bare_seconds: bool) -> float | str:
 
 _SPECIAL = frozenset(("proxy", "host", "hostip", "port", "destuser", "pass", "master", "proxy_mech", "proxy_timeout",
                       "ssl", "starttls", "source_ip", "proxy_nopipelining", "proxy_not_trusted",
-                      "proxy_host_immediate_failure_after", "proxy_refresh"))
+                      "proxy_host_immediate_failure_after", "proxy_refresh", "proxy_haproxy", "proxy_noauth"))
 
 _COMMON = frozenset(("proxy", "host", "port", "pass", "hostip", "destuser"))
 
@@ -134,6 +142,13 @@ def _options(target: Target, fields: dict[str, str]) -> str:
     target.pipelining = "proxy_nopipelining" not in fields
     target.trusted = "proxy_not_trusted" not in fields
     target.master = fields.get("master", "")
+    target.noauth = "proxy_noauth" in fields
+    target.anonymous = fields.get("proxy_noauth") == ANONYMOUS
+    kind = fields.get("proxy_haproxy")
+    if kind is not None:
+        if kind not in HAPROXY_KINDS:
+            return f"Unsupported proxy_haproxy {kind}"
+        target.haproxy = kind
     mechanism = fields.get("proxy_mech")
     if mechanism is not None:
         target.mechanism = mechanism.upper()

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from mailproxy.errors import describe
 from mailproxy.ipc.contract import Child, Listener
 from mailproxy.log.pipe import PANIC, Log
+from mailproxy.login.arrival import Arrival
 from mailproxy.login.authclient import SOCKET, AuthClient
 from mailproxy.login.connection import Connection
 from mailproxy.login.proxied import Proxied
 from mailproxy.login.rehearsal import prepare
 from mailproxy.login.setup import Setup
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop
+from mailproxy.net.proxyhdr import Address, Header
 from mailproxy.net.signals import Signals
 from mailproxy.net.transport import borrowed
 from mailproxy.relay.relay import Relay
@@ -46,6 +48,7 @@ def main(child: Child, prepared: object) -> int:
 class Worker:
     __slots__ = (
         "_accepting",
+        "_arriving",
         "_child",
         "_exit",
         "_finished",
@@ -72,6 +75,7 @@ class Worker:
         self.setup = setup
         self.limit = child.client_limit
         self.served = 0
+        self._arriving: dict[Arrival, None] = {}        # their PROXY header is awaited
         self._sessions: dict[Connection, None] = {}     # not logged in, oldest first
         self.proxied: dict[Proxied, None] = {}
         self._finished: list[Connection] = []
@@ -90,11 +94,12 @@ class Worker:
 
     def run(self) -> int:
         self._signals = Signals(self.loop, {_SIGTERM: self._stop_now, _SIGINT: self._stop_if_idle,
-                                            _SIGQUIT: self._retire_quietly, _SIGUSR1: self._look_if_full})
+                                            _SIGQUIT: self._retire_quietly, _SIGUSR1: self._notified})
         if self._child.service_count != 1:
             # cycles are broken by hand where sessions end; this only catches what a bug would leave behind
             gc.enable()
             gc.set_threshold(50_000, 20, 100)
+            self._take_news()               # a signal may have come too early to be heard
         self.serve()
         return 0
 
@@ -112,14 +117,14 @@ class Worker:
                 connection.let_go()
             self._finished.clear()
         self.log.flush()
-        if self._exit and not self._sessions and not self.proxied:
+        if self._exit and not self._sessions and not self.proxied and not self._arriving:
             self.loop.stop()
 
     def _failed(self, fd: int, handler: Callable[[int], None] | None, failure: Exception) -> None:
         """A bug of ours costs the session in which it showed, and no other."""
         self.log.write(PANIC, describe(failure))
         owner = getattr(handler, "__self__", None)
-        if isinstance(owner, (Connection, Relay, AuthClient)):
+        if isinstance(owner, (Connection, Relay, AuthClient, Arrival)):
             owner.fail()
         elif fd >= 0 and all(fd != listener.socket.fileno() for listener in self._child.listeners):
             self.loop.unregister(fd)    # the session ends by its timeout
@@ -164,11 +169,12 @@ class Worker:
         os.set_blocking(fd, False)
         local = listener.address or _local_address(fd)
         self.served += 1
-        setup = self.setup
-        if setup.views is not None:
-            setup = setup.views(local[0], remote[0])
-        connection = Connection(self, fd, setup, remote[:2], local, listener.name)
-        self._sessions[connection] = None
+        connection: Connection | Arrival
+        if listener.haproxy:
+            connection = Arrival(self, fd, remote[:2], local, listener)
+            self._arriving[connection] = None
+        else:
+            connection = self._admit(fd, remote[:2], local, listener)
         if free <= 1 and not (self.limit > 1 and self._is_full()):
             self._stop_listening()
         if free <= 1 or not self._reporting:
@@ -176,6 +182,22 @@ class Worker:
         if self._set_title is not None:
             self._retitle()
         connection.begin(implicit_tls=listener.ssl)
+
+    def _admit(self, fd: int, remote: Address, local: Address, listener: Listener) -> Connection:
+        setup = self.setup
+        if setup.views is not None:
+            setup = setup.views(local[0], remote[0])
+        connection = Connection(self, fd, setup, remote, local, listener.name)
+        self._sessions[connection] = None
+        return connection
+
+    def arrived(self, arrival: Arrival, header: Header) -> None:
+        """A load balancer has said whom it speaks for."""
+        del self._arriving[arrival]
+        connection = self._admit(arrival.fd, header.remote or arrival.remote, header.local or arrival.local,
+                                 arrival.listener)
+        connection.session.behind(header, arrival.remote, arrival.local)
+        connection.begin(implicit_tls=arrival.listener.ssl)
 
     def _pause_accepting(self) -> None:
         """Out of descriptors: a level-triggered listener would spin."""
@@ -194,10 +216,12 @@ class Worker:
         if self._set_title is not None:
             self._retitle()
 
-    def ended(self, what: Connection | Proxied) -> None:
+    def ended(self, what: Connection | Proxied | Arrival) -> None:
         """A client is gone."""
         if isinstance(what, Proxied):
             self.proxied.pop(what, None)
+        elif isinstance(what, Arrival):
+            self._arriving.pop(what, None)
         elif self._sessions.pop(what, self) is None:
             self._finished.append(what)
         if not self._accepting and self._places() > 0:
@@ -214,7 +238,7 @@ class Worker:
         """How many more clients may come now."""
         if self._exit:
             return 0
-        free = self.limit - len(self._sessions) - len(self.proxied)
+        free = self.limit - len(self._sessions) - len(self.proxied) - len(self._arriving)
         count = self._child.service_count
         return min(free, count - self.served) if count else free
 
@@ -260,13 +284,25 @@ class Worker:
 
     # --- full ------------------------------------------------------------------------------------------------------
 
+    def _notified(self) -> None:
+        """USR1: the master has renewed certificates, or says whether the service is full."""
+        count = self._child.service_count
+        if not self._exit and not (count and self.served >= count):
+            self._take_news()
+        self._look_if_full()
+
+    def _take_news(self) -> None:
+        for problem in self.setup.keeper.catch_up(self._child.notify_fd):
+            self.log.error(problem)
+
     def _look_if_full(self) -> None:
-        """USR1: the master says whether the service is full."""
         if self._exit or self._places() > 0 or not self._is_full():
             return
-        if self.limit > 1:
+        count = self._child.service_count
+        if self.limit > 1 and not (count and self.served >= count):
             self._listen()              # a waiting connection makes room in `accept`
             return
+        # nobody can take a place here any more: the end of this process makes room for another
         for connection in self._sessions:
             age = min(self.loop.now - connection.session.created, 10.0)
             self.loop.call_later(EVICT_WAIT * (1 - age / 10) + time.time_ns() % 100 / 10_000, self._evict_if_full)
@@ -317,13 +353,15 @@ class Worker:
         self._report()
 
     def _stop_if_idle(self) -> None:
-        if not self._sessions and not self.proxied:
+        if not self._sessions and not self.proxied and not self._arriving:
             self._stop_listening()
             self._exit = True
 
     def _stop_now(self) -> None:
         """TERM: everybody goes."""
         self._retire_quietly()
+        for arrival in list(self._arriving):
+            arrival.close()
         for connection in list(self._sessions):
             connection.session.close("Shutting down", "Shutting down")
         self._cut_all()

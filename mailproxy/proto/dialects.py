@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 from mailproxy.proto.imap.dialect import Imap
+from mailproxy.proto.pop3.dialect import Pop3
+from mailproxy.proto.sieve.dialect import Sieve
 from mailproxy.proto.spec import Dialect
+from mailproxy.proto.submission.dialect import Submission
 
-_ALL: dict[str, Dialect] = {"imap": Imap()}
+_DIALECTS: tuple[Dialect, ...] = (Imap(), Pop3(), Submission(), Sieve())
+_ALL = {dialect.name: dialect for dialect in _DIALECTS}
 
 
 def find(protocol: str) -> Dialect:

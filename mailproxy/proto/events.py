@@ -16,13 +16,15 @@ class PlainLogin:
 
 
 class SaslStart:
-    """AUTHENTICATE or AUTH.  `initial`: base64 text of the initial response, b"" for an empty one, None for none."""
+    """AUTHENTICATE or AUTH.  `initial`: base64 text of the initial response, b"" for an empty one, None for none.
+    `private`: the mechanism has a command of its own (APOP), and cannot be named by the client."""
 
-    __slots__ = ("initial", "mechanism")
+    __slots__ = ("initial", "mechanism", "private")
 
-    def __init__(self, mechanism: bytes, initial: bytes | None) -> None:
+    def __init__(self, mechanism: bytes, initial: bytes | None, private: bool = False) -> None:
         self.mechanism = mechanism
         self.initial = initial
+        self.private = private
 
 
 class SaslResponse:
@@ -35,9 +37,12 @@ class SaslResponse:
 
 
 class SaslAbort:
-    """The client gave the exchange up (`*`)."""
+    """The client gave the exchange up (`*`), or, with `problem`, sent something that no exchange goes on with."""
 
-    __slots__ = ()
+    __slots__ = ("problem",)
+
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
 
 
 class StartTls:
@@ -51,7 +56,7 @@ class Identify:
 
     `forwarded`: canonical names "session", "rip", "rport", "lip", "lport", "ttl" and "forward_NAME" of what the
     protocol reserves for proxies; `said`: everything as it was said, for the log (value None: NIL).
-    `first`: it is the first such command of the connection; later ones must not change an identity.
+    `first`: it may change the identity (of IMAP's commands only the first of a connection may).
     """
 
     __slots__ = ("first", "forwarded", "said")
@@ -60,6 +65,16 @@ class Identify:
         self.forwarded = forwarded
         self.said = said
         self.first = first
+
+
+class Remark:
+    """Something that an administrator who wants to hear of failed logins (auth_verbose) should hear of; it is answered
+    already."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 class Quit:
@@ -73,4 +88,4 @@ class Quit:
         self.mechanism = mechanism
 
 
-Event = PlainLogin | SaslStart | SaslResponse | SaslAbort | StartTls | Identify | Quit
+Event = PlainLogin | SaslStart | SaslResponse | SaslAbort | StartTls | Identify | Remark | Quit

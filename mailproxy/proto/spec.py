@@ -55,8 +55,14 @@ class Order:
     #: Canonical names of events.Identify: session, rip, rport, lip, lport, ttl, in this order, then forward_NAME;
     #: () sends nothing.
     identity: tuple[tuple[str, str], ...] = ()
-    client_id: bytes = b""              # parameters of the client's own ID to pass on, protocol syntax
+    client_id: bytes = b""              # parameters of the client's own ID or HELO to pass on, protocol syntax
     client_listed: bool = False         # the client asked for capabilities before it logged in
+    machine: str = ""                   # our name, where the protocol has us say it
+    noauth: bool = False                # log in by the identity alone, if the protocol has a way to,
+    anonymous: bool = False             # and if it has not, do without
+
+
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,8 @@ class Offer:
     tls_available: bool
     plaintext_needs_tls: bool                       # clear-text logins need a secured connection
     tls_required: bool                              # every login does
-    settings: Mapping[str, Any]
+    settings: Settings
+    machine: str = ""                               # our name
 
 
 class Dialect(Protocol):
@@ -76,6 +83,11 @@ class Dialect(Protocol):
 
     name: str
     ports: tuple[int, int]                          # backend ports without and with implicit TLS
+    mechanism: str                                  # of a login at a backend when the passdb names none; "": none,
+                                                    # the protocol's plain login command
+    apop: bool                                      # the banner may carry an APOP challenge
+    final_reply: bool                               # a success reply has room for data of the mechanism
+    unfinished: str                                 # behind the reason of a disconnection in the middle of a login
 
     def share(self, offer: Offer) -> Any:
         """What all frontends with this offer share."""
@@ -91,7 +103,9 @@ class Frontend(Protocol):
     client_id: bytes
     listed: bool
 
-    def greet(self, tls: bool, secured: bool) -> None: ...
+    def greet(self, tls: bool, secured: bool, trusted: bool = False, challenge: str = "") -> None:
+        """The banner.  `trusted`: the peer is a proxy of ours; `challenge`: for APOP, "" without it."""
+
     def secure(self) -> None: ...
     def feed(self, data: bytes) -> None: ...
     def next_event(self) -> Event | None: ...

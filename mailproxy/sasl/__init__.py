@@ -14,9 +14,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "LOGIN": ("plaintext",),
     "ANONYMOUS": ("anonymous",),
     "EXTERNAL": (),
+    "APOP": ("private", "dictionary", "active"),
 }
 #: Mechanisms that exist elsewhere but have no server half here: configuring one gets a different message than a typo.
-NOT_BUILT = ("CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "APOP", "XOAUTH2", "OAUTHBEARER", "OTP",
+NOT_BUILT = ("CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER", "OTP",
              "GSSAPI", "GSS-SPNEGO", "NTLM", "DOVECOT-TOKEN")
 
 CLIENT_NAMES = ("EXTERNAL", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2")

@@ -35,5 +35,5 @@ class Client:
 
     def respond(self, challenge: bytes) -> bytes:
         if challenge:
-            raise ProtocolError("EXTERNAL: unexpected challenge from the server")
+            raise ProtocolError("Server didn't finish authentication")
         return to_bytes(self._authzid)

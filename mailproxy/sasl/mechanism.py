@@ -3,12 +3,14 @@
 Server half: `respond(data)` with the client's bytes (None: no initial response was sent) answers
     Challenge    send this to the client and come back with its answer; `user` is set once the name is known
     Credentials  the conversation is over, ask the databases
+    Proof        the same, but only who has the plain password can tell whether the client knows it
     Refusal      malformed; the text is for the log
 Client half: `initial()` gives the first response, or None when the server speaks first; `respond(challenge)` the next.
 Text is utf-8 with surrogateescape, so that any byte survives.  No mechanism keeps data after its last answer.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from mailproxy.secret import Secret
@@ -33,6 +35,16 @@ class Credentials:
         self.authzid = authzid
 
 
+class Proof:
+    """What the client proves without saying it: `holds` tells whether it knows this plain password."""
+
+    __slots__ = ("authcid", "holds")
+
+    def __init__(self, authcid: str, holds: Callable[[str], bool]) -> None:
+        self.authcid = authcid
+        self.holds = holds
+
+
 class Refusal:
     __slots__ = ("text",)
 
@@ -40,7 +52,7 @@ class Refusal:
         self.text = text
 
 
-Answer = Challenge | Credentials | Refusal
+Answer = Challenge | Credentials | Proof | Refusal
 
 
 class ServerMechanism(Protocol):

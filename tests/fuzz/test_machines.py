@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailproxy.proto import spec
-from mailproxy.proto.imap.backend import FORWARD_MAX, LINE_MAX, ImapBackend
-from mailproxy.proto.imap.frontend import CLOSED, SASL_MAX
+from mailproxy.proto.commands import CLOSED, SASL_MAX
+from mailproxy.proto.imap.backend import FORWARD_MAX, ImapBackend
 from mailproxy.proto.imap.wire import LINE_MAX as COMMAND_MAX
+from mailproxy.proto.lines import LINE_MAX
 from mailproxy.proto.spec import FAILED, MORE, READY, REFUSED, START_TLS
 from tests.fuzz import examples
 from tests.unit.proto.drive import BACKEND_INPUT, CLIENT_INPUT, converse, frontend, order

@@ -42,9 +42,11 @@ def fresh_connection(source: str, port: int) -> socket.socket:
 class Client:
     """One client, which may use several connections one after the other."""
 
-    __slots__ = ("_certs", "_current", "_names", "_steps", "lines", "ports")
+    __slots__ = ("_certs", "_current", "_listeners", "_names", "_steps", "lines", "ports")
 
-    def __init__(self, script: str, names: Mapping[str, str], certs: Certs) -> None:
+    def __init__(self, script: str, names: Mapping[str, str], certs: Certs, listeners: tuple[str, str]) -> None:
+        """`listeners`: the names of those without and with TLS."""
+        self._listeners = listeners
         self._steps = parse(script)
         self._names = names
         self._certs = certs
@@ -84,7 +86,7 @@ class Client:
     def _connect(self, words: list[str]) -> None:
         source = words[words.index("from") + 1] if "from" in words else "127.0.0.1"
         named = [word for word in words if word not in ("tls", "from", source)]
-        listener = named[0] if named else ("imaps" if "tls" in words else "imap")
+        listener = named[0] if named else self._listeners["tls" in words]
         try:
             sock = fresh_connection(source, int(self._names[listener]))
         except ConnectionRefusedError:

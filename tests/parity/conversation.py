@@ -28,6 +28,15 @@ SHOWN = 3000
 MAX_RECEIVED = 8_000_000
 
 
+#: How `serve` answers the end and everything else.
+_SERVED = {
+    "imap": ("* BYE bye\r\n{tag} OK bye\r\n", "{tag} OK {command} done\r\n"),
+    "pop3": ("+OK bye\r\n", "+OK {command} done\r\n"),
+    "sieve": ('OK "bye"\r\n', 'OK "{command} done"\r\n'),
+    "submission": ("221 2.0.0 bye\r\n", "250 2.0.0 {command} done\r\n"),
+}
+
+
 class Ended(Exception):
     """This conversation cannot go on; the transcript says why."""
 
@@ -183,7 +192,7 @@ class Conversation:
         self.finish()
         raise Ended
 
-    def _serve(self) -> None:
+    def _serve(self, protocol: str) -> None:
         """Answer commands until EOF: enough of a server to see that the relay works."""
         until = time.monotonic() + PATIENCE
         while True:
@@ -200,11 +209,14 @@ class Conversation:
                     raise Ended
                 continue
             self._incoming(line)
-            tag, _, command = line.decode("latin-1").partition(" ")
-            if command.upper() == "LOGOUT":
-                self.send(f"* BYE bye\r\n{tag} OK bye\r\n")
+            tag, command = "", line.decode("latin-1")
+            if protocol == "imap":
+                tag, _, command = command.partition(" ")
+            bye, done = _SERVED[protocol]
+            if command.upper() in ("LOGOUT", "QUIT"):
+                self.send(bye.format(tag=tag))
                 self._end("close")
-            self.send(f"{tag} OK {command} done\r\n")
+            self.send(done.format(tag=tag, command=command))
 
     def step(self, step: Step) -> None:
         match step.verb:
@@ -236,7 +248,7 @@ class Conversation:
                     self._sock.unwrap()                 # type: ignore[attr-defined]
                 self._end("notify")
             case "serve":
-                self._serve()
+                self._serve(step.arg or "imap")
             case _:
                 raise ValueError(f"unknown step {step.verb!r}")
 

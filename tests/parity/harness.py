@@ -21,10 +21,10 @@ from pathlib import Path
 from .backend import Backend
 from .certs import Certs
 from .client import Client
-from .normalise import Normaliser
+from .normalise import Normaliser, stretch
 from .scenario import Group, Scenario
 from .script import fill
-from .servers import CannotStart, Server, free_ports
+from .servers import LOGINS, CannotStart, Server, free_ports
 
 #: Scenarios at the same time.
 PARALLEL = 40
@@ -78,7 +78,7 @@ class _Stage:
         refusing = stack.enter_context(socket.socket())
         refusing.bind(("127.0.0.1", 0))             # bound and not listening: connections are refused for sure
         self.dead: int = refusing.getsockname()[1]
-        self.listeners = free_ports(("imap", "imaps"))
+        self.listeners = free_ports(LOGINS[group.protocol].listeners)
         self.backends = {scenario.name: stack.enter_context(closing(Backend(scenario.backend, certs)))
                          for scenario in group.scenarios}
         users = [user for scenario in group.scenarios for user in self._users(scenario)]
@@ -148,7 +148,7 @@ def _run(group: Group, chosen: list[Scenario], side: str) -> dict[str, Result]:
     with _directory() as directory, ExitStack() as stack:
         certs = Certs(directory / "tls")
         stage = _Stage(group, directory, certs, stack)
-        server = Server(side, directory, stage.conf(), group.login, stage.listeners)
+        server = Server(side, directory, stage.conf(), group.protocol, group.login, stage.listeners)
         try:
             with ThreadPoolExecutor(PARALLEL) as pool:
                 played = list(pool.map(lambda scenario: _play(scenario, stage, server), chosen))
@@ -181,20 +181,20 @@ def _play(scenario: Scenario, stage: _Stage, server: Server) -> _Played:
     names = {**stage.names(scenario), **server.names}
     backend = stage.backends[scenario.name]
     backend.start(names)
-    client = Client(scenario.client, names, stage.certs)
+    client = Client(scenario.client, names, stage.certs, LOGINS[stage.group.protocol].listeners)
     lines = client.run()
     return _Played(lines, backend.stop(), client.ports)
 
 
 def _result(scenario: Scenario, stage: _Stage, server: Server, played: _Played, log: str) -> Result:
     ports = {stage.backends[scenario.name].port: "port", stage.dead: "dead",
-             int(server.names["imap"]): "imap", int(server.names["imaps"]): "imaps"}
-    normaliser = Normaliser(scenario.name, ports, played.ports)
-    return Result(normaliser.lines(played.client), [_refusals(normaliser.lines(lines)) for lines in played.backend],
+             **{int(port): name for name, port in stage.listeners.items()}}
+    normaliser = Normaliser(scenario.name, ports, played.ports, stretch(played.backend[-1] if played.backend else []))
+    return Result(normaliser.lines(played.client), [refusals(normaliser.lines(lines)) for lines in played.backend],
                   normaliser.log(log))
 
 
-def _refusals(lines: list[str]) -> list[str]:
+def refusals(lines: list[str]) -> list[str]:
     """A proxy that dislikes a certificate says so within the handshake or hangs up behind it: both refuse."""
     if len(lines) > 1 and lines[-2].startswith("-- TLS") and lines[-1].startswith("<EOF>"):
         return [*lines[:-2], "-- TLS refused"]

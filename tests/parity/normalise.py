@@ -12,10 +12,14 @@ from collections.abc import Mapping
 
 _PORT = re.compile(r"(?<![\w.])\d{4,5}(?![\w.])")
 _SESSION = re.compile(r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{32}|[A-Za-z0-9+/]{16})(?![A-Za-z0-9+/])")
+#: As XCLIENT of SMTP writes it: its plus signs take three bytes each.
+_XTEXT_SESSION = re.compile(r"(?<=SESSION=)[A-Za-z0-9+/]+")
+_BYTES_IN = re.compile(r"(?<=in=)\d+(?=, out=)")
 #: A session id is of this run if its time is within a day of now.
 _DAY = 86_400_000_000
 _BANNER = re.compile(r"Dovecot \(Debian\) ready\.|Dovecot ready\.|mailproxy ready\.")
 _NAME = re.compile(r'(S: \* ID \("name" )"(?:Dovecot|mailproxy)"')
+_APOP = re.compile(r"<[0-9a-f]+\.[0-9a-f]+\.[0-9a-f]+\.[^@> ]+@[^> ]+>")
 _DATE = re.compile(r"\[[\w.-]+:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]")
 _NUMBERS = (
     (re.compile(r"local=([\d.]+):\d+"), r"local=\1:PORT"),
@@ -35,7 +39,7 @@ _NUMBERS = (
                 r"\(state=\S+ duration=Ns\)"), r"TLS to the backend failed: \1"),
     (re.compile(r"Connection closed: SSL_accept\(\) failed: WHY"), "Connection closed"),
 )
-_LOGIN_LINE = re.compile(r"imap-login: (?:(Info|Warning|Error|Fatal|Panic): )(.*)")
+_LOGIN_LINE = re.compile(r"[a-z3]+-login: (?:(Info|Warning|Error|Fatal|Panic): )(.*)")
 _FINDER = re.compile(r"session=<([^>]*)>|user=<([^>]*)>|proxy\(([^,)]*)[,)]|real_rport=(\d+)")
 
 
@@ -53,19 +57,28 @@ def session(text: str) -> tuple[int, str] | None:
     return int.from_bytes(raw[6:8], "little"), str(ipaddress.ip_address(raw[8:]))
 
 
+def stretch(lines: list[str]) -> int:
+    """By how many bytes session ids were longer on the wire than they are."""
+    return sum(2 * match[0].count("+2B") for line in lines for match in _XTEXT_SESSION.finditer(line))
+
+
 class Normaliser:
     """Knows the ports of one scenario's run."""
 
-    __slots__ = ("_clients", "_ports", "_user")
+    __slots__ = ("_clients", "_ports", "_stretched", "_user")
 
-    def __init__(self, user: str, ports: Mapping[int, str], clients: list[int]) -> None:
+    def __init__(self, user: str, ports: Mapping[int, str], clients: list[int], stretched: int = 0) -> None:
+        """`stretched`: see `stretch`; log lines count these bytes."""
+        self._stretched = stretched
         self._user = user
         self._clients = set(clients)
         self._ports = {**{port: f"${name}" for port, name in ports.items()}, **dict.fromkeys(clients, "$client")}
 
     def line(self, text: str) -> str:
+        text = _XTEXT_SESSION.sub(lambda m: m[0].replace("+2B", "+"), text)
         text = _SESSION.sub(lambda m: self._session(m[0]), text)
         text = _PORT.sub(lambda m: self._ports.get(int(m[0]), m[0]), text)
+        text = _APOP.sub("<CHALLENGE>", text)
         return _DATE.sub("[HOST:TIME]", _NAME.sub(r'\1"OURS"', _BANNER.sub("BANNER", text)))
 
     def _session(self, text: str) -> str:
@@ -92,5 +105,6 @@ class Normaliser:
             if self._ours(text):
                 for pattern, name in _NUMBERS:
                     text = pattern.sub(name, text)
+                text = _BYTES_IN.sub(lambda m: str(int(m[0]) - self._stretched), text)
                 found.append(f"{match[1]}: {self.line(text)}")
         return found

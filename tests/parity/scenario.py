@@ -72,3 +72,5 @@ class Group:
     #: passdb sections; default: a passwd-file
     passdb: str = "passdb {\n  driver = passwd-file\n  args = $dir/users\n}"
     sqlite: bool = False
+    #: one of servers.LOGINS
+    protocol: str = "imap"

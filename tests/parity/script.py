@@ -10,11 +10,11 @@ One step a line, `#` begins a comment line:
     shut          half-close                      close | rst  end the connection
     notify      TLS close_notify, then close
     connect [tls] [from IP] [NAME]                (client) leave this connection, open one to listener NAME
-    serve         (backend) be a small IMAP server until EOF
+    serve [PROTOCOL]  (backend) be a small IMAP (or other) server until EOF
     ---           (backend) script of the next connection; the last one is used for all that follow
 
-In texts and expressions: `$u` the scenario's user, `$port` its backend's port, `$dead` a port that refuses, `$imap`
-and `$imaps` the listeners, `$b64(TEXT)` base64, `${TEXT*N}` repetition; texts know `\r \n \t \0 \\ \xNN`.
+In texts and expressions: `$u` the scenario's user, `$port` its backend's port, `$dead` a port that refuses, `$imap`,
+`$imaps` and so on the listeners, `$b64(TEXT)` base64, `${TEXT*N}` repetition; texts know `\r \n \t \0 \\ \xNN`.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|[rnt0\\])")
 _PLAIN = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 _REPEAT = re.compile(r"\$\{([^}]*)\*(\d+)\}")
 _BASE64 = re.compile(r"\$b64\(([^)]*)\)")
-_NAME = re.compile(r"\$([a-z]+)")
+_NAME = re.compile(r"\$([a-z][a-z0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from .client import fresh_connection
@@ -30,7 +31,6 @@ START, STOP = 20.0, 10.0
 #: For both sides.  A mode of 0 for anvil's penalty socket is the way to have no penalty for failed logins.
 _BASE = """
 base_dir = $dir/run
-protocols = imap
 listen = 127.0.0.1
 log_path = $dir/log
 default_login_user = $login_user
@@ -43,21 +43,43 @@ auth_mechanisms = plain login
 auth_verbose = yes
 auth_failure_delay = 0
 login_greeting = Proxy ready.
-service imap-login {
-  inet_listener imap {
-    port = $imap
-  }
-  inet_listener imaps {
-    port = $imaps
-    ssl = yes
-  }
-}
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
   }
 }
 stats_writer_socket_path =
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login protocol: its service, its listeners without and with TLS, and how it greets."""
+
+    service: str
+    listeners: tuple[str, str]
+    greeting: bytes
+
+
+LOGINS = {
+    "imap": Login("imap-login", ("imap", "imaps"), b"* OK"),
+    "pop3": Login("pop3-login", ("pop3", "pop3s"), b"+OK"),
+    "sieve": Login("managesieve-login", ("sieve", "sieves"), b'"'),
+    "submission": Login("submission-login", ("submission", "submissions"), b"220"),
+}
+#: The login service with its listeners.
+_LOGIN = """
+protocols = {protocol}
+service {service} {{
+  inet_listener {plain} {{
+    port = ${plain}
+  }}
+  inet_listener {tls} {{
+    port = ${tls}
+    ssl = yes
+  }}
+{settings}
+}}
 """
 
 
@@ -88,13 +110,17 @@ def _users() -> dict[str, str]:
 class Server:
     """One running daemon."""
 
-    __slots__ = ("_directory", "_process", "names", "side")
+    __slots__ = ("_directory", "_login", "_process", "names", "side")
 
-    def __init__(self, side: str, directory: Path, conf: str, login: str, ports: Mapping[str, str]) -> None:
+    def __init__(self, side: str, directory: Path, conf: str, protocol: str, settings: str,
+                 ports: Mapping[str, str]) -> None:
+        """`settings`: of the login service."""
         self.side = side
+        self._login = login = LOGINS[protocol]
         self._directory = directory
         self.names = {"dir": str(directory), **ports, **_users()}
-        text = _BASE + f"service imap-login {{\n{login}\n}}\n" + conf
+        text = _BASE + _LOGIN.format(protocol=protocol, service=login.service, plain=login.listeners[0],
+                                     tls=login.listeners[1], settings=settings) + conf
         for name in sorted(self.names, key=len, reverse=True):
             text = text.replace(f"${name}", self.names[name])
         path = directory / "dovecot.conf"
@@ -114,9 +140,9 @@ class Server:
             if self._process.poll() is not None:
                 raise CannotStart(f"{self.side} exited with {self._process.returncode}:\n{self._evidence()}")
             with contextlib.suppress(OSError), \
-                    fresh_connection("127.0.0.1", int(self.names["imap"])) as sock:
+                    fresh_connection("127.0.0.1", int(self.names[self._login.listeners[0]])) as sock:
                 sock.settimeout(5.0)
-                if sock.recv(4096).startswith(b"* OK"):
+                if sock.recv(4096).startswith(self._login.greeting):
                     return
             time.sleep(0.05)
         raise CannotStart(f"{self.side} does not greet:\n{self._evidence()}")

@@ -29,9 +29,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "config": BASE,
     "log": BASE,
     "login": (*BASE, "variables", "proto", "sasl", "ipc", "net", "relay", "config", "log"),
+    "delivery": (*BASE, "variables", "proto", "ipc", "net", "config", "log", "login.contexts"),
+    "anvil": (*BASE, "ipc", "log", "net"),
     "auth": (*BASE, "variables", "config", "log", "ipc", "sasl", "net"),
-    "master": (*BASE, "config", "ipc.contract", "log", "net.loop"),
+    "master": (*BASE, "config", "ipc.contract", "log", "net.loop", "net.openssl"),
     "admin": (*BASE, "cli", "config", "ipc", "auth.schemes", "master.pidfile"),
+    "check": (*BASE, "config", "master", "net", "login", "auth.passdb"),
     "demo": ("errors",),
     "cli": (*BASE, "config", "master", "log"),
 }

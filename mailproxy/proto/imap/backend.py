@@ -1,28 +1,23 @@
 """The IMAP client side towards a backend: banner, ID, STARTTLS, CAPABILITY, login, and what its answer means.
 
 In: an Order and the backend's bytes.  Out: one of MORE, START_TLS, READY, REFUSED, FAILED from every `feed`, bytes
-through `take_output`.  It must not know of sockets or clients.  Limit: LINE_MAX per line of the backend, and
+through `take_output`.  It must not know of sockets or clients.  Limits: lines.LINE_MAX per line of the backend,
 FORWARD_MAX bytes of untagged lines that are passed on to the client before the answer, IGNORED_MAX lines that nobody
 understands.
 """
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
 
-from mailproxy.errors import ProtocolError
 from mailproxy.proto import spec
 from mailproxy.proto.imap import wire
-from mailproxy.proto.spec import FAILED, MORE, READY, REFUSED, START_TLS, Order
+from mailproxy.proto.lines import Dialogue, shown
+from mailproxy.proto.spec import MORE, READY, REFUSED, START_TLS, Order
 
-LINE_MAX = 4096
 #: Untagged chatter of a backend before it answers the login; a backend that sends more is broken.
 FORWARD_MAX = 65536
 #: Lines that are neither answers nor untagged; each is logged.
 IGNORED_MAX = 100
-#: Characters of a backend's line that a log shows.
-SHOWN_MAX = 160
 
 # Commands without an answer yet (bits), in the order in which logs name them.
 _ID, _STARTTLS, _CAPABILITY, _AUTHENTICATE, _AUTH_CONTINUE, _LOGIN = (1 << n for n in range(6))
@@ -34,15 +29,12 @@ _KEYS = ("x-session-id", "x-originating-ip", "x-originating-port", "x-connected-
 _IDENTITY = " ".join(f'"{key}" "%b"' for key in _KEYS).encode()
 _BANNER_CAPS = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.I)
 _CODE = re.compile(rb"\[[^\]]*\] ?")
-_TOKEN_STATUS = re.compile(rb'"status"\s*:\s*"([^"]*)"')
-_CONTROL = dict.fromkeys((*range(32), 127), "?")
 
 
-class ImapBackend:
+class ImapBackend(Dialogue):
     """One attempt at one backend."""
 
     __slots__ = (
-        "_buf",
         "_caps",
         "_flags",
         "_ignored",
@@ -50,29 +42,15 @@ class ImapBackend:
         "_ok",
         "_ok_caps",
         "_order",
-        "_out",
         "_queue",
         "_received",
         "_sent",
-        "failure",
-        "forward",
-        "ignored",
-        "reason",
-        "reply",
-        "temporary",
     )
 
     def __init__(self, order: Order) -> None:
-        self.failure = 0
-        self.reason = ""
-        self.reply = b""
-        self.temporary = False
-        self.forward = b""
-        self.ignored: tuple[str, ...] = ()
+        super().__init__()
         self._ignored = 0
         self._order = order
-        self._out: list[bytes] = []
-        self._buf = b""
         self._sent = 0
         self._received = 0
         self._caps: bytes | None = None
@@ -84,41 +62,13 @@ class ImapBackend:
 
     # --- what the session calls ------------------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> int:
-        buf = self._buf + data if self._buf else data
-        start = 0
-        while True:
-            end = buf.find(b"\n", start)
-            if end < 0:
-                self._buf = rest = buf[start:]
-                if len(rest) > LINE_MAX + 1:            # a CR may be the last
-                    return self._fail(spec.PROTOCOL, "Too long input line")
-                return MORE
-            line = buf[start:end - 1] if buf[end - 1:end] == b"\r" else buf[start:end]
-            if len(line) > LINE_MAX:
-                return self._fail(spec.PROTOCOL, "Too long input line")
-            start = end + 1
-            result = self._line(line)
-            if result != MORE:
-                self._buf = buf[start:]
-                return result
-
     def tls_started(self) -> int:
         """The TLS session stands; whatever was buffered before it is not trusted (nothing may be)."""
         if self._buf:
-            return self._fail(spec.REMOTE, "Plaintext data received after STARTTLS")
+            return self.fail(spec.REMOTE, "Plaintext data received after STARTTLS")
         if self._order.starttls:
             return self._login()
         return MORE
-
-    def take_output(self) -> bytes:
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
-
-    def leftover(self) -> bytes:
-        """What the backend sent behind its OK: it belongs to the client."""
-        return self._buf
 
     def describe(self) -> str:
         """SENT/RCVD, for logs."""
@@ -138,7 +88,7 @@ class ImapBackend:
 
     # --- the dialogue ----------------------------------------------------------------------------------------------
 
-    def _line(self, line: bytes) -> int:
+    def line(self, line: bytes) -> int:
         if not self._received:
             return self._banner(line)
         head, _, rest = line.partition(b" ")
@@ -156,13 +106,13 @@ class ImapBackend:
             return self._starttls_answer(rest)
         self._ignored += 1
         if self._ignored > IGNORED_MAX:
-            return self._fail(spec.PROTOCOL, "Too many unexpected lines before login")
-        self.ignored += (f"Unexpected input, ignoring: {_shown(line)}",)
+            return self.fail(spec.PROTOCOL, "Too many unexpected lines before login")
+        self.ignored += (f"Unexpected input, ignoring: {shown(line)}",)
         return MORE
 
     def _banner(self, line: bytes) -> int:
         if not line.startswith(b"* OK "):
-            return self._fail(spec.PROTOCOL, f"Invalid banner: {_shown(line)}")
+            return self.fail(spec.PROTOCOL, f"Invalid banner: {shown(line)}")
         match = _BANNER_CAPS.match(line, 5)
         if match is not None:
             self._know(match[1])
@@ -173,7 +123,7 @@ class ImapBackend:
                 self._command(_ID, self._id_line())
             return self._login()
         if self._caps is not None and b"STARTTLS" not in self._flags:
-            return self._fail(spec.REMOTE_CONFIG, "STARTTLS not supported")
+            return self.fail(spec.REMOTE_CONFIG, "STARTTLS not supported")
         self._command(_STARTTLS, b"S STARTTLS\r\n")
         return MORE
 
@@ -214,7 +164,7 @@ class ImapBackend:
         if order.mechanism:
             return self._authenticate(order)
         if b"LOGINDISABLED" in self._flags and not (order.starttls or order.implicit_tls):
-            return self._fail(spec.REMOTE_CONFIG, "LOGINDISABLED advertised, but SSL/TLS not enabled")
+            return self.fail(spec.REMOTE_CONFIG, "LOGINDISABLED advertised, but SSL/TLS not enabled")
         user = order.user.encode("utf-8", "surrogateescape")
         password = order.password.reveal().encode("utf-8", "surrogateescape")
         name, secret = wire.as_quoted(user), wire.as_quoted(password)
@@ -231,7 +181,7 @@ class ImapBackend:
         assert mech is not None
         line = b"L AUTHENTICATE " + order.mechanism.encode()
         if b"SASL-IR" in self._flags:
-            line += b" " + (b2a_base64(mech.initial() or b"", newline=False) or b"=")
+            line += b" " + (self.encoded(mech.initial() or b"") or b"=")
         self._command(_AUTHENTICATE, line + b"\r\n")
         return MORE
 
@@ -240,7 +190,7 @@ class ImapBackend:
             self._queue.append((bit, line))
             return
         self._sent |= bit
-        self._out.append(line)
+        self._out += line
 
     def _answered(self, bit: int, received: int) -> int:
         """A side command is done, whether OK or NO; without pipelining the next one goes out."""
@@ -256,31 +206,19 @@ class ImapBackend:
             self._know(rest[11:])
         elif not word.startswith((b"ID ", b"BYE ")) and word not in (b"BYE", b"ID"):
             if len(self.forward) + len(line) > FORWARD_MAX:
-                return self._fail(spec.PROTOCOL, "Too many untagged replies before login")
+                return self.fail(spec.PROTOCOL, "Too many untagged replies before login")
             self.forward += line + b"\r\n"
         return MORE
 
     def _continuation(self, rest: bytes) -> int:
         if self._later and self._sent & _LOGIN:
-            self._out.append(self._later.pop(0))
-            return MORE
+            return self.send(self._later.pop(0))
         if self._order.sasl is None or not self._sent & (_AUTHENTICATE | _AUTH_CONTINUE):
             return MORE                     # of a LOGIN: ignored
-        try:
-            challenge = a2b_base64(rest, strict_mode=True) if rest else b""
-            answer = self._order.sasl.respond(challenge)
-        except Base64Error:
-            return self._fail(spec.PROTOCOL, "Invalid base64 data in AUTHENTICATE response")
-        except ProtocolError as error:
-            return self._fail(spec.PROTOCOL, str(error))
-        if getattr(self._order.sasl, "refusal", b""):
-            # a token that was refused: the backend's NO that follows says no more than this
-            status = _TOKEN_STATUS.search(challenge)
-            return self._fail(spec.PROTOCOL, "Invalid authentication data: Failed to authenticate: "
-                                             + _shown(status[1] if status else challenge))
-        self._out.append(b2a_base64(answer, newline=False) + b"\r\n")
-        self._received = 5
-        return MORE
+        result = self.respond(self._order, rest, "AUTHENTICATE")
+        if result == MORE:
+            self._received = 5
+        return result
 
     def _starttls_answer(self, rest: bytes) -> int:
         self._sent &= ~_STARTTLS
@@ -288,7 +226,7 @@ class ImapBackend:
         if rest[:3] == b"OK ":
             return START_TLS
         _, space, text = rest.partition(b" ")
-        return self._fail(spec.REMOTE, "STARTTLS failed: " + (_shown(text) if space else "?"))
+        return self.fail(spec.REMOTE, "STARTTLS failed: " + (shown(text) if space else "?"))
 
     def _login_answer(self, rest: bytes) -> int:
         """Exact words only: clients of Dovecot's proxy are used to `ok` being a refusal."""
@@ -308,14 +246,3 @@ class ImapBackend:
             if not rest.startswith(b"[AUTHENTICATIONFAILED]", 3):
                 self.reply = rest
         return REFUSED
-
-    def _fail(self, failure: int, reason: str) -> int:
-        self.failure = failure
-        self.reason = reason
-        return FAILED
-
-
-def _shown(line: bytes) -> str:
-    """A backend's words for a log: what is not text becomes `?`, and not too much of it."""
-    text = line.decode("utf-8", "replace").replace("\ufffd", "?").translate(_CONTROL)
-    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX - 3] + "..."

@@ -17,6 +17,10 @@ _ID_DEFAULTS = {"name": "Dovecot", "version": "2.3.19.1", "os": "Linux", "suppor
 class Imap:
     name = "imap"
     ports = (143, 993)
+    mechanism = ""
+    apop = False
+    final_reply = False
+    unfinished = ""
 
     def share(self, offer: spec.Offer) -> ImapSettings:
         settings = offer.settings

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 from mailproxy.errors import ProtocolError
 from mailproxy.proto import spec
-from mailproxy.proto.events import Event, Identify, PlainLogin, Quit, SaslAbort, SaslResponse, SaslStart, StartTls
+from mailproxy.proto.commands import CLOSED, CONTINUE, SASL, SASL_MAX, WAIT, Commands
+from mailproxy.proto.events import Event, Identify, PlainLogin, Quit, SaslStart, StartTls
 from mailproxy.proto.imap import wire
 from mailproxy.proto.imap.backend import ImapBackend
 from mailproxy.proto.imap.wire import LIST, NIL, STRING, TAG_MAX, TOKEN_MAX, Argument, Arguments, Overflow, TooLarge
 
-#: Bytes of a SASL response in base64.
-SASL_MAX = 8191
 BAD_MAX = 3
 #: Longest key of an ID parameter (RFC 2971).
 ID_KEY_MAX = 30
@@ -27,10 +26,6 @@ ID_KEY_MAX = 30
 ID_RETAIN_MAX = 256
 #: Parameters of one ID command that are looked at; RFC 2971 allows 30.
 ID_PAIRS_MAX = 64
-
-# States.  COMMAND: reading commands.  SASL: the next line answers a challenge.  WAIT: a login is in progress, nothing
-# is read.  CLOSED: the farewell is out, nothing is read ever again.
-COMMAND, SASL, WAIT, CLOSED = range(4)
 
 _HEAD = re.compile(rb"([^ \r\n]*)(?: ([^ \r\n]*))?")
 _BAD_TAG = re.compile(rb'[*%+"(){\\\]\x00-\x1f\x7f-\xff]')
@@ -85,37 +80,26 @@ class ImapSettings:
     literal_minus: bool = False
 
 
-class ImapFrontend:
+class ImapFrontend(Commands):
     """One client's dialogue.  `listed`: it has asked for CAPABILITY; behind STARTTLS that does not count, as it does
     not for Dovecot.  `client_id`: parameters kept for the backend."""
 
     __slots__ = (
         "_args",
         "_bad",
-        "_buf",
         "_caps",
         "_ids",
         "_name",
-        "_out",
-        "_pos",
         "_set",
         "_skip",
         "_tag",
         "_tls",
         "_upgraded",
-        "client_id",
-        "listed",
-        "state",
     )
 
     def __init__(self, settings: ImapSettings) -> None:
-        self.state = COMMAND
-        self.client_id = b""
-        self.listed = False
+        super().__init__()
         self._set = settings
-        self._out: list[bytes] = []
-        self._buf = b""
-        self._pos = 0
         self._tag = b"*"
         self._name = b""
         self._args: Arguments | None = None
@@ -128,15 +112,14 @@ class ImapFrontend:
 
     # --- what the session calls ------------------------------------------------------------------------------------
 
-    def greet(self, tls: bool, secured: bool) -> None:
+    def greet(self, tls: bool, secured: bool, trusted: bool = False, challenge: str = "") -> None:
         """The banner.  `secured`: TLS, or a peer that needs none."""
         self._know(tls, secured)
         self._out.append(b"* OK [CAPABILITY %b] %b\r\n" % (self._caps, self._set.greeting))
 
     def secure(self) -> None:
         """STARTTLS has happened: forget every byte that came before it (CVE-2021-33515)."""
-        self._buf = b""
-        self._pos = 0
+        self.forget()
         self._skip = False
         self._upgraded = True
         self._know(True, True)
@@ -152,42 +135,10 @@ class ImapFrontend:
         else:
             self._caps = caps + settings.auth
 
-    def feed(self, data: bytes) -> None:
-        self._buf = self._buf[self._pos:] + data if self._pos < len(self._buf) else data
-        self._pos = 0
-
-    def take_output(self) -> bytes:
-        if not self._out:
-            return b""
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
-
-    def leftover(self) -> bytes:
-        """What the client sent behind its login command: it belongs to the backend."""
-        return self._buf[self._pos:]
-
-    def next_event(self) -> Event | None:
-        """The next thing to act on; None: feed more, or a login is in progress."""
-        while True:
-            if self.state == COMMAND:
-                event = self._command()
-            elif self.state == SASL:
-                event = self._sasl_line()
-            else:
-                return None
-            if event is None or event is not _CONTINUE:
-                return event
-
     def challenge(self, data: bytes) -> None:
         """The auth server wants more: `data` is base64."""
         self._out.append(b"+ " + data + b"\r\n")
         self.state = SASL
-
-    def resume(self) -> None:
-        """Back to commands after a login that failed."""
-        if self.state != CLOSED:
-            self.state = COMMAND
 
     def refuse(self, why: int, text: str = "") -> None:
         """Tell the client, in IMAP's words, and go back to commands."""
@@ -237,7 +188,7 @@ class ImapFrontend:
 
     # --- reading commands ------------------------------------------------------------------------------------------
 
-    def _command(self) -> Event | None:
+    def command(self) -> Event | None:
         buf, pos = self._buf, self._pos
         if self._skip and not self._skip_line():
             return None
@@ -251,7 +202,7 @@ class ImapFrontend:
             end = match.end()
             tag, name = match[1], match[2] or b""
             if len(tag) >= TOKEN_MAX or len(name) >= TOKEN_MAX:
-                return self._overflow()
+                return self.overflow()
             if end == len(buf) or buf[end:] == b"\r":
                 return None
             if not tag or len(tag) > TAG_MAX or _BAD_TAG.search(tag):
@@ -270,7 +221,7 @@ class ImapFrontend:
             done, self._pos = args.read(buf, pos)
         except Overflow:
             self._args = None
-            return self._overflow()
+            return self.overflow()
         except TooLarge as error:
             self._args = None
             self.bye(str(error))
@@ -282,8 +233,8 @@ class ImapFrontend:
             if args.wants_literal:
                 args.wants_literal = False
                 self._out.append(b"+ OK\r\n")
-                return _CONTINUE
-            return self._overflow() if len(buf) - self._pos >= TOKEN_MAX else None
+                return CONTINUE
+            return self.overflow() if len(buf) - self._pos >= TOKEN_MAX else None
         self._args = None
         handler = _COMMANDS.get(self._name)
         if handler is not None:
@@ -292,7 +243,7 @@ class ImapFrontend:
                 return event
         if self._tag.upper() == b"LOGIN":
             self._out.append(self._tag + _TAG_IS_COMMAND)
-            return _CONTINUE
+            return CONTINUE
         return self._bad_command()
 
     def _unparsable(self, text: str) -> Event:
@@ -304,7 +255,7 @@ class ImapFrontend:
         elif text.startswith("Missing LF"):
             self._out.append(b"+ OK\r\n")
         self._out.append(b"%b BAD %b\r\n" % (self._tag, text.encode()))
-        return _CONTINUE
+        return CONTINUE
 
     def _skip_line(self) -> bool:
         end = self._buf.find(b"\n", self._pos)
@@ -315,17 +266,13 @@ class ImapFrontend:
         self._skip = False
         return True
 
-    def _overflow(self) -> Event:
-        self.bye("Input buffer full, aborting")
-        return Quit("Input buffer full")
-
     def _bad_command(self) -> Event:
         self._bad += 1
         if self._bad >= BAD_MAX:
             self.bye("Too many invalid IMAP commands.")
             return Quit("Too many invalid commands")
         self._out.append(self._tag + _BAD)
-        return _CONTINUE
+        return CONTINUE
 
     # --- the commands ----------------------------------------------------------------------------------------------
 
@@ -333,11 +280,11 @@ class ImapFrontend:
         self.listed = self.listed or not self._upgraded
         self._out.append(b"* CAPABILITY %b\r\n%b OK Pre-login capabilities listed, post-login capabilities have more."
                          b"\r\n" % (self._caps, self._tag))
-        return _CONTINUE
+        return CONTINUE
 
     def _noop(self, args: list[Argument]) -> Event | None:
         self._out.append(self._tag + b" OK NOOP completed.\r\n")
-        return _CONTINUE
+        return CONTINUE
 
     def _logout(self, args: list[Argument]) -> Event | None:
         self._out.append(b"* BYE Logging out\r\n%b OK Logout completed.\r\n" % self._tag)
@@ -346,7 +293,7 @@ class ImapFrontend:
 
     def _enable(self, args: list[Argument]) -> Event | None:
         self._out.append(b"* ENABLED\r\n%b OK ENABLE ignored in non-authenticated state.\r\n" % self._tag)
-        return _CONTINUE
+        return CONTINUE
 
     def _starttls(self, args: list[Argument]) -> Event | None:
         if self._tls:
@@ -357,7 +304,7 @@ class ImapFrontend:
             self._out.append(self._tag + b" OK Begin TLS negotiation now.\r\n")
             self.state = WAIT
             return StartTls()
-        return _CONTINUE
+        return CONTINUE
 
     def _login(self, args: list[Argument]) -> Event | None:
         if len(args) != 2 or args[0][0] == LIST or args[1][0] == LIST:
@@ -372,13 +319,13 @@ class ImapFrontend:
         said = _id_pairs(args)
         if said is None:
             self._out.append(self._tag + b" BAD Invalid ID parameters\r\n")
-            return _CONTINUE
+            return CONTINUE
         self._ids += 1
         if self._set.id_retain:
             self._retain(said)
         self._out.append(b"%b%b OK ID completed.\r\n" % (self._set.id_reply, self._tag))
         if not said:
-            return _CONTINUE
+            return CONTINUE
         return Identify(_forwarded(said), [(_text(key), None if value is None else _text(value))
                                            for key, value in said], self._ids == 1)
 
@@ -405,9 +352,9 @@ class ImapFrontend:
             return None
         words = self._buf[pos:end if end >= 0 else None].rstrip(b"\r").removeprefix(b" ").split(b" ", 1)
         if len(words[0]) >= TOKEN_MAX:
-            return self._overflow()
+            return self.overflow()
         if end < 0 or len(words[-1]) > SASL_MAX:
-            return self._too_large(words[0].upper())
+            return self.too_large(words[0].upper())
         self._pos = end + 1
         if not words[0]:
             return self._bad_command()
@@ -416,21 +363,6 @@ class ImapFrontend:
             return SaslStart(words[0].upper(), None)
         initial = words[1].strip(b" ").partition(b" ")[0]
         return SaslStart(words[0].upper(), b"" if initial == b"=" else initial or None)
-
-    def _sasl_line(self) -> Event | None:
-        end = self._buf.find(b"\n", self._pos)
-        if end < 0:
-            return self._too_large() if len(self._buf) - self._pos > SASL_MAX + 1 else None
-        line = self._buf[self._pos:end].rstrip(b"\r")
-        self._pos = end + 1
-        if len(line) > SASL_MAX:
-            return self._too_large()
-        self.state = WAIT
-        return SaslAbort() if line == b"*" else SaslResponse(line)
-
-    def _too_large(self, mechanism: bytes = b"") -> Event:
-        self.state = CLOSED
-        return Quit("Authentication response too large", mechanism)
 
 
 def _text(value: bytes) -> str:
@@ -479,8 +411,6 @@ def offered(mechanisms: tuple[tuple[str, bool], ...], *, plaintext: bool) -> byt
     return b"".join(b" AUTH=" + name.encode() for name, clear in mechanisms if plaintext or not clear)
 
 
-#: Handled here altogether: look for the next one.
-_CONTINUE: Event = SaslAbort()
 _COMMANDS: dict[bytes, Callable[[ImapFrontend, list[Argument]], Event | None]] = {
     b"LOGIN": ImapFrontend._login,
     b"CAPABILITY": ImapFrontend._capability,

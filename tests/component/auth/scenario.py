@@ -5,6 +5,7 @@ role with the attribute names of the configuration package.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ class StandIn:
     """What the auth role reads of a configuration."""
 
     protocols = ("imap",)
+    services: Mapping[str, Any] = {}                # no anvil: no penalties
 
     def __init__(self, scenario: Scenario, directory: str) -> None:
         self._view = _View(AuthView(**{**AUTH_DEFAULTS, **scenario.settings}))

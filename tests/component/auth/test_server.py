@@ -214,15 +214,6 @@ def test_retired_auth_serves_its_connections_to_the_end(auth: Ours) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(auth.pid, 0)[1]) == 0
 
 
-def test_lookup_sockets_are_refused_clearly(auth: Ours) -> None:
-    peer = Peer(auth.path("auth-userdb"), handshake=False)
-    assert peer.line() == "VERSION\t1\t1"
-    assert peer.line() == f"SPID\t{auth.pid}"
-    assert "not supported" in peer.line()
-    assert peer.line() == "EOF"
-    _until(lambda: "connection to auth-userdb refused" in auth.log(), auth.log())
-
-
 def test_passwords_stay_out_of_the_log(tmp_path: Path) -> None:
     scenario = Scenario([_USERS, replace(_USERS, override_fields="proxy=y host=10.0.0.1")],
                         {"auth_debug": True}, _FILES)

@@ -2,8 +2,21 @@
 from __future__ import annotations
 
 from ..scenario import Group
-from . import authentication, edges, failure, fields, prelogin, security, settings, success, trusted
+from . import (
+    authentication,
+    edges,
+    failure,
+    fields,
+    pop3,
+    prelogin,
+    security,
+    settings,
+    sieve,
+    submission,
+    success,
+    trusted,
+)
 
 GROUPS: tuple[Group, ...] = (success.GROUP, prelogin.GROUP, *security.GROUPS, *failure.GROUPS, *fields.GROUPS,
                              *trusted.GROUPS, *authentication.GROUPS, *settings.GROUPS,
-                             *edges.GROUPS)
+                             *edges.GROUPS, *pop3.GROUPS, *sieve.GROUPS, *submission.GROUPS)

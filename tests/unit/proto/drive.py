@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from mailproxy import sasl
 from mailproxy.proto import spec
-from mailproxy.proto.events import Identify, PlainLogin, Quit, SaslAbort, SaslResponse, SaslStart, StartTls
-from mailproxy.proto.imap.backend import ImapBackend
+from mailproxy.proto.events import Identify, PlainLogin, Quit, Remark, SaslAbort, SaslResponse, SaslStart, StartTls
 from mailproxy.proto.imap.dialect import Imap
 from mailproxy.proto.imap.frontend import ImapFrontend
 from mailproxy.proto.spec import MORE, READY, START_TLS, Offer, Order
@@ -33,7 +32,7 @@ def plain(event: Any) -> tuple[Any, ...]:
     return (type(event).__name__, *(getattr(event, name) for name in type(event).__slots__))
 
 
-def converse(machine: ImapFrontend, chunks: list[bytes], *, answer: int = spec.AUTH_FAILED) -> tuple[list[Any], bytes]:
+def converse(machine: spec.Frontend, chunks: list[bytes], *, answer: int = spec.AUTH_FAILED) -> tuple[list[Any], bytes]:
     """Feed chunk by chunk; every login is refused with `answer`, every SASL exchange asks twice, STARTTLS and the end
     stop it.  (events, all output)."""
     events: list[Any] = []
@@ -56,7 +55,7 @@ def converse(machine: ImapFrontend, chunks: list[bytes], *, answer: int = spec.A
             elif isinstance(event, SaslAbort):
                 machine.refuse(spec.ABORTED)
             else:
-                assert isinstance(event, Identify)
+                assert isinstance(event, Identify | Remark)
         out += machine.take_output()
     return events, out
 
@@ -67,7 +66,7 @@ def order(mechanism: str = "", **more: Any) -> Order:
                  sasl=sasl.client(mechanism, "alice", password) if mechanism else None, **more)
 
 
-def dialogue(machine: ImapBackend, chunks: list[bytes]) -> tuple[int, bytes, bytes, str, bytes, bytes]:
+def dialogue(machine: spec.Backend, chunks: list[bytes]) -> tuple[int, bytes, bytes, str, bytes, bytes]:
     """Feed until it is decided; (result, output, forwarded lines, reason, reply, what belongs to the client)."""
     out = forward = b""
     result = MORE

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailproxy.proto import spec
-from mailproxy.proto.imap.backend import FORWARD_MAX, LINE_MAX, ImapBackend
+from mailproxy.proto.imap.backend import FORWARD_MAX, ImapBackend
+from mailproxy.proto.lines import LINE_MAX
 from mailproxy.proto.spec import FAILED, MORE, READY, REFUSED, START_TLS
 from mailproxy.secret import Secret
 from tests.fuzz import examples

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailproxy.proto import spec
+from mailproxy.proto.commands import CLOSED, COMMAND, SASL_MAX, WAIT
 from mailproxy.proto.events import PlainLogin, SaslStart, StartTls
 from mailproxy.proto.imap import wire
-from mailproxy.proto.imap.frontend import CLOSED, COMMAND, SASL_MAX, WAIT
 from tests.fuzz import examples
 from tests.unit.proto.drive import CLIENT_INPUT, converse, cut, frontend, singly
 

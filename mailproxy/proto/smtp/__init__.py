@@ -1,0 +1,1 @@
+"""SMTP words that Submission and LMTP share: `wire` (lines, replies, parameters), `message` (dots and chunks)."""

@@ -1,0 +1,41 @@
+"""APOP (RFC 1939) as Dovecot's login processes hand it on: challenge NUL user NUL the 16 bytes of
+MD5(challenge, password).
+
+The challenge was made by the login process, not by us: it must hold our pid and the number of its connection, and a
+time since we run, so that none can be used elsewhere or again after a restart.
+"""
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+
+from mailproxy.sasl.mechanism import Answer, Challenge, Proof, Refusal, to_bytes, to_text
+
+_CHALLENGE = re.compile(rb"<([0-9a-f]{1,8})\.([0-9a-f]{1,8})\.([0-9a-f]{1,16})\.")
+_DIGEST = 16
+
+
+class Server:
+    """`pid`, `connection`: what the handshake has told the asking process; `started`: since when we run."""
+
+    __slots__ = ("_connection", "_pid", "_started")
+
+    def __init__(self, pid: int, connection: int, started: float) -> None:
+        self._pid = pid
+        self._connection = connection
+        self._started = started
+
+    def respond(self, data: bytes | None) -> Answer:
+        if data is None:
+            return Challenge(b"")
+        challenge, _, rest = data.partition(b"\0")
+        user, end, digest = rest.partition(b"\0")
+        if not end or len(digest) != _DIGEST:
+            return Refusal("invalid input")
+        match = _CHALLENGE.match(challenge)
+        if match is None or int(match[1], 16) != self._pid or int(match[2], 16) != self._connection \
+                or int(match[3], 16) < int(self._started):
+            return Refusal("invalid challenge")
+        return Proof(to_text(user), lambda password: hmac.compare_digest(
+            hashlib.md5(challenge + to_bytes(password), usedforsecurity=False).digest(), digest))
