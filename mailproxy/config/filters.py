@@ -57,10 +57,10 @@ def _inside(address: Address | None, net: Network | None) -> bool:
 
 
 def name_matches(pattern: str, name: str) -> bool:
-    """A `*` label stands for exactly one label."""
+    """A `*` label stands for exactly one label; it is never the whole name."""
     if pattern == name:
         return True
-    if "*" not in pattern:
+    if "*" not in pattern or "." not in pattern:
         return False
     wanted, given = pattern.split("."), name.split(".")
     return len(wanted) == len(given) and all(a in ("*", b) for a, b in zip(wanted, given, strict=True))

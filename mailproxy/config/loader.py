@@ -117,6 +117,12 @@ class Config:
         """The password databases in lookup order: those of `protocol` blocks come before the others."""
         return self._chain("passdb", protocol)
 
+    @property
+    def auth_services(self) -> tuple[str, ...]:
+        """The names that an auth request may give as its service and that have something of their own."""
+        named = (scope.filter.protocol.removeprefix("!") for scope in reversed(self._scopes))
+        return tuple(dict.fromkeys((*self.protocols, *filter(None, named))))
+
     def userdbs(self, protocol: str = "") -> tuple[Passdb, ...]:
         return self._chain("userdb", protocol)
 
@@ -127,7 +133,7 @@ class Config:
                    if not scope.filter.by_address and scope.filter.fits_protocol(protocol)]
             nodes = [*(scope.node for scope in sorted(own, key=lambda scope: scope.order)), self._top.node]
             chain = tuple(_database(node) for top in nodes for node in top.children.get(kind, {}).values())
-            if protocol in ("", *self.protocols):
+            if protocol in ("", *self.auth_services):
                 self._databases[kind, protocol] = chain
         return chain
 

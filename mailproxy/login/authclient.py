@@ -33,6 +33,7 @@ QUEUE_MAX = 1024
 WRITING_MAX = 1 << 20
 #: Digits of a request's id.
 _ID_DIGITS = 10
+_COOKIE_SIZE = 16
 
 #: Pending requests are looked at this often, and only while there are any.  After SLOW of these the client is told that
 #: it must wait, after LOST the request is given up (Dovecot: 30 and 150 seconds).
@@ -45,7 +46,7 @@ DOWN, GREETING, READY = range(3)
 class AuthClient:
     """`on_ready` is called whenever the mechanisms are known (again)."""
 
-    __slots__ = ("_address", "_connection_id", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms", "_next",
+    __slots__ = ("_address", "_connection_id", "_cookie", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms", "_next",
                  "_out", "_pending", "_queued", "_sock", "_state", "_timer", "_writing", "mechanisms", "on_ready")
 
     def __init__(self, loop: Loop, log: Log, on_ready: Callable[[], None], address: str = SOCKET) -> None:
@@ -56,6 +57,7 @@ class AuthClient:
         self.mechanisms: tuple[tuple[str, tuple[str, ...]], ...] = ()
         self._mechanisms: dict[str, tuple[str, ...]] = {}
         self._connection_id = {"SPID": 0, "CUID": 0}
+        self._cookie = b""
         self._state = DOWN
         self._sock: socket.socket | None = None
         self._fd = -1
@@ -141,6 +143,15 @@ class AuthClient:
         """Forget a request; no answer will come."""
         if self._pending.pop(request, None) is not None and self._queued.pop(request, None) is None \
                 and self._state == READY:
+            self._out.append(f"CANCEL\t{request}")
+
+    def identity(self) -> tuple[int, bytes]:
+        """The pid and the cookie of the server: what a mail process needs to ask it for a user of ours."""
+        return self._connection_id["SPID"], self._cookie
+
+    def withdraw(self, request: int) -> None:
+        """Let the server forget a login that it still keeps for a mail process."""
+        if self._state == READY:
             self._out.append(f"CANCEL\t{request}")
 
     def flush(self) -> None:
@@ -298,6 +309,8 @@ class AuthClient:
             self._mechanisms[words[1].upper()] = tuple(words[2:])
         elif words[0] in self._connection_id and words[1:] and words[1].isdecimal() and len(words[1]) <= _ID_DIGITS:
             self._connection_id[words[0]] = int(words[1])
+        elif words[0] == "COOKIE" and words[1:]:
+            self._cookie = _hex(words[1])
         elif words[0] == "DONE":
             self._state = READY
             if self._timer is not None:
@@ -307,3 +320,10 @@ class AuthClient:
             self._out.extend(self._queued.values())
             self._queued.clear()
             self.on_ready()
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)[:_COOKIE_SIZE]
+    except ValueError:
+        raise ProtocolError("sent an invalid cookie") from None

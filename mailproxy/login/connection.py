@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailproxy.log.pipe import DEBUG
 from mailproxy.login import session as states
-from mailproxy.login.proxied import Proxied, ProxiedTls
+from mailproxy.login.handoff import Handoff, MailService
+from mailproxy.login.proxied import Lent, Proxied, ProxiedTls
 from mailproxy.login.proxying import Proxying
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup
@@ -38,6 +40,10 @@ _RESET = os.strerror(errno.ECONNRESET)
 
 def _unasked() -> None:
     """Nobody waits for a handshake."""
+
+
+def _nothing(mask: int) -> None:
+    """The handler of a descriptor that a relay takes over at once."""
 
 
 class Connection:
@@ -428,7 +434,7 @@ class Connection:
 
     def backend_close(self) -> None:
         if self._backend is not None:
-            self._loop.forget(self._backend_fd)
+            self._loop.forget(self._backend.fd)
             self._backend.close()
             self._backend = None
 
@@ -445,12 +451,41 @@ class Connection:
         assert backend is not None
         session = self.session
         kind = ProxiedTls if self._client.tls else Proxied
-        proxied = kind(self.worker, session.shared, label, elements, session.real_rip)
+        self._relay(kind(self.worker, session.shared, label, elements, session.real_rip), backend, to_backend,
+                    to_client)
+
+    def _relay(self, proxied: Proxied, backend: Plain | Tls, to_backend: bytes, to_client: bytes) -> None:
         proxied.relay = relay = Relay(self._loop, self._client, backend, proxied.done)
         self.worker.proxying(self, proxied)
         relay.start(to_client=self._out + to_client, to_backend=self._backend_out + to_backend,
                     sent_client=self._sent, sent_backend=self._sent_backend,
                     client_mask=self._mask, backend_mask=self._backend_mask)
+
+    # --- hand-off to a mail process --------------------------------------------------------------------------------
+
+    def hand_off(self, request: int, service: MailService, said: bytes, leftover: bytes) -> Handoff:
+        return Handoff(self._loop, self, request, service, said, leftover)
+
+    def lend(self, may_have_all: bool) -> tuple[int, bool]:
+        """A descriptor for a mail process; is it the client's own, and all of what it is to have?  Else it is one end
+        of a pair, to be closed when it was sent, and we relay to the other."""
+        if may_have_all and not self._client.tls and not self._out:
+            self._loop.unregister(self._fd)         # a copy elsewhere would keep it in our epoll set
+            return self._fd, True
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._backend = Plain(ours.detach())
+        return theirs.detach(), False
+
+    def taken(self, leftover: bytes) -> None:
+        """The mail process has it, or has told the client why not: what is left to do is relaying, if anything."""
+        backend = self._backend
+        if backend is None:
+            self.close()
+            return
+        self._loop.register(backend.fd, 0, _nothing)
+        self._backend_mask = 0
+        session = self.session
+        self._relay(Lent(self.worker, session.shared, "", "", session.real_rip), backend, leftover, b"")
 
 
 def _handshake_words(error: Exception) -> str:

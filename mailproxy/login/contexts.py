@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from mailproxy.config.filters import name_matches
 from mailproxy.errors import Problem
 from mailproxy.ipc.contract import News
 from mailproxy.log.pipe import ERROR, INFO
@@ -52,13 +53,17 @@ class TlsContexts:
     verified: ssl.SSLContext            # towards backends
     any_cert: ssl.SSLContext
     main: Served | None = None          # what `server` is made of
+    patterns: tuple[str, ...] = ()      # keys of by_name with a `*` in another place than the first label
 
     def for_name(self, name: str) -> ssl.SSLContext | None:
-        """The context of a `local_name` block; a `*.` block matches one label more."""
+        """The context of a `local_name` block; a `*` stands for one label."""
         name = name.lower()
         found = self.by_name.get(name)
         if found is None:
             found = self.by_name.get("*." + name.partition(".")[2])
+            for pattern in self.patterns:
+                if found is None and name_matches(pattern, name):
+                    found = self.by_name[pattern]
             if found is None:
                 return None
         try:
@@ -207,7 +212,8 @@ def build(conf: Any, protocol: str, pair: Pair, problems: list[Problem], keeper:
     try:
         contexts = TlsContexts(main.context() if main is not None else None, by_name,
                                _client(settings, verify=settings.ssl_client_require_valid_cert),
-                               _client(settings, verify=False), main)
+                               _client(settings, verify=False), main,
+                               tuple(name for name in by_name if "*" in name.removeprefix("*.")))
     except tls.BadTls as error:
         problems.append(problem_of(conf, view, error))
         empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

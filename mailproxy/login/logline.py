@@ -35,7 +35,7 @@ _GETTERS: dict[str, Getter] = {
     "mech": lambda s: s.method,
     "secured": lambda s: s.security(),
     "cert": lambda s: s.io.cipher(),
-    "mail_pid": lambda s: "",
+    "mail_pid": lambda s: str(s.handoff.pid) if s.handoff is not None and s.handoff.pid else "",
     "pid": lambda s: str(os.getpid()),
     "session": lambda s: s.session_id(),
     "listener": lambda s: s.listener,

@@ -3,15 +3,27 @@ log file; tests drive it with fakes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mailproxy.login.target import Target
+
+if TYPE_CHECKING:
+    from mailproxy.login.handoff import MailService
 
 
 class Pending(Protocol):
     """A call that was put off."""
 
     def cancel(self) -> None: ...
+
+
+class HandingOff(Protocol):
+    """A client on the way to a mail process."""
+
+    pid: int
+
+    def begin(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class ClientPort(Protocol):
@@ -25,6 +37,8 @@ class ClientPort(Protocol):
     def now(self) -> float: ...
     def later(self, delay: float, call: Callable[[], None]) -> Pending: ...
     def hand_over(self, label: str, elements: str, to_backend: bytes, to_client: bytes) -> None: ...
+    def hand_off(self, request: int, service: MailService, said: bytes, leftover: bytes) -> HandingOff: ...
+    def taken(self, leftover: bytes) -> None: ...
 
 
 class BackendPort(Protocol):
@@ -60,6 +74,8 @@ class AuthPort(Protocol):
     def ask(self, session: Asker, mechanism: str, parameters: str, initial: bytes | None) -> int: ...
     def answer(self, request: int, data: bytes) -> None: ...
     def cancel(self, request: int) -> None: ...
+    def withdraw(self, request: int) -> None: ...
+    def identity(self) -> tuple[int, bytes]: ...
 
 
 class Io(ClientPort, BackendPort, Protocol):

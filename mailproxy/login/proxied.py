@@ -20,6 +20,7 @@ class Proxied:
     __slots__ = ("elements", "label", "relay", "rip", "setup", "worker")
 
     relay: Relay
+    lent = False
 
     def __init__(self, worker: Worker, setup: Setup, label: str, elements: str, rip: str) -> None:
         self.worker = worker
@@ -65,3 +66,17 @@ class ProxiedTls(Proxied):
         if side == CLIENT and why and self.place >= 0:
             self.elements = f"{self.elements[:self.place]}: {why}{self.elements[self.place:]}"
         super()._log(text, side)
+
+
+class Lent(Proxied):
+    """A client whom a mail process serves, through us: with TLS, or with more to say than a hand-off holds.  It was
+    logged when it came; the mail process logs its end."""
+
+    __slots__ = ()
+    lent = True
+
+    def done(self, side: int, reason: str) -> None:
+        self._end()
+
+    def cut(self, reason: str) -> None:
+        self._end()

@@ -4,6 +4,7 @@ Driven by three peers: the client (through its protocol's frontend machine), the
 the backend machine).  What it asks of the world goes through `ports`.  No wire text stands here.
 
     GREET ──auth is known──> COMMAND ──login──> AUTH ──OK+proxy──> BACKEND ──backend OK──> RELAY
+                               :                 └─OK─> HANDOFF ──a mail process takes it──> RELAY or end
                                ^  ^               │ │                │   ^
                                │  └──── refused ──┘ └─CONT─> SASL    │   └─ 1 s ─ RETRY <─┐
                                └───────────── failed ────────────────┴────────────────────┘
@@ -14,20 +15,22 @@ the backend machine).  What it asks of the world goes through `ports`.  No wire 
 from __future__ import annotations
 
 import binascii
+import os
 import re
 import time
 from collections.abc import Callable
 
 from mailproxy.login import logline, target
 from mailproxy.login.client import Client
+from mailproxy.login.handoff import MailService
 from mailproxy.login.logline import why_gone
-from mailproxy.login.ports import Io, Pending
+from mailproxy.login.ports import HandingOff, Io, Pending
 from mailproxy.login.proxying import Proxying
 from mailproxy.login.setup import Setup
 from mailproxy.proto import events, spec
 from mailproxy.proto.spec import Frontend
 
-GREET, COMMAND, AUTH, SASL, BACKEND, RETRY, HANDSHAKE, RELAY, CLOSED = range(9)
+GREET, COMMAND, AUTH, SASL, BACKEND, RETRY, HANDSHAKE, HANDOFF, RELAY, CLOSED = range(10)
 
 #: Seconds from accept to the end of the login, whatever happens meanwhile.
 LOGIN_TIMEOUT = 180.0
@@ -39,6 +42,8 @@ MECHANISM_MAX = 64
 EARLY_MAX = 1024
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*=*\Z")
+
+_INTERNAL = "Internal login failure. Refer to server log for more information."
 
 #: code= of a FAIL -> (what the frontend says, what the log says of the session)
 _CODES = {
@@ -55,7 +60,7 @@ class Session(Client):
     """A client's dialogue with us."""
 
     __slots__ = ("_frontend", "_login_timer", "_notice", "_request", "_unfinished", "attempts", "auth_started",
-                 "auth_user", "created", "fields", "io", "listener", "method", "orig_user", "outcome", "proxying",
+                 "auth_user", "created", "fields", "handoff", "io", "listener", "method", "orig_user", "outcome", "proxying",
                  "state", "successes", "tls_end", "tls_error", "user")
 
     io: Io
@@ -79,6 +84,7 @@ class Session(Client):
         self.attempts = self.successes = 0
         self.outcome = logline.NOTHING
         self.proxying: Proxying | None = None
+        self.handoff: HandingOff | None = None
         self._unfinished = ""
         self._request = 0
         self._notice: Pending | None = None
@@ -184,10 +190,13 @@ class Session(Client):
             return
         if farewell:
             self._frontend.bye(farewell, internal=internal)
-        if self.state in (AUTH, SASL, BACKEND, RETRY):
+        if self.state in (AUTH, SASL, BACKEND, RETRY, HANDOFF):
             reason += self.shared.dialect.unfinished
         extra = why_gone(self, self.io.now())
-        self.log(self.shared.log.info, f"Disconnected: {reason}" + (f" {extra}" if extra else ""))
+        self._leave(reason + (f" {extra}" if extra else ""))
+
+    def _leave(self, why: str) -> None:
+        self.log(self.shared.log.info, f"Disconnected: {why}")
         self.state = CLOSED             # first: a farewell that does not fit must not end the session again
         self._flush()
         self._release()
@@ -200,6 +209,9 @@ class Session(Client):
             self._request = 0
         if self.proxying is not None:
             self.proxying.leave(failed=False)
+        if self.handoff is not None:
+            self.handoff.stop()
+            self.io.backend_close()
 
     # --- events of the frontend ------------------------------------------------------------------------------------
 
@@ -331,7 +343,7 @@ class Session(Client):
 
     def auth_ok(self, fields: dict[str, str]) -> None:
         """The user is who he says; the fields tell what to do with him."""
-        self._request = 0
+        request, self._request = self._request, 0
         self._unfinished = ""
         self._learn(fields)
         self.successes += 1
@@ -341,6 +353,8 @@ class Session(Client):
             self._start_proxying(fields)
         elif "nologin" in fields:
             self._disabled(fields)
+        elif self.shared.mail is not None:
+            self._hand_off(request, self.shared.mail)
         else:
             self._no_local_login()
 
@@ -362,10 +376,11 @@ class Session(Client):
 
     def _no_local_login(self) -> None:
         self.log(self.shared.log.error, "Login is not proxied, and there is no local mail service")
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._frontend.refuse(spec.INTERNAL, "Internal login failure. Refer to server log for more information. "
-                                             f"[{stamp}]")
+        self._refuse_internally()
         self._back_to_commands()
+
+    def _refuse_internally(self) -> None:
+        self._frontend.refuse(spec.INTERNAL, f"{_INTERNAL} [{time.strftime('%Y-%m-%d %H:%M:%S')}]")
 
     def auth_failed(self, fields: dict[str, str]) -> None:
         self._request = 0
@@ -410,6 +425,44 @@ class Session(Client):
         """Out with the reply, and on with what the client has sent meanwhile."""
         if self.work():
             self.io.resume_reading()
+
+    # --- the mail process ------------------------------------------------------------------------------------------
+
+    def _hand_off(self, request: int, service: MailService) -> None:
+        self.state = HANDOFF
+        self._unfinished = "disconnected while finishing login"
+        frontend = self._frontend
+        if "postlogin_socket" in self.fields:
+            service = MailService(self.fields["postlogin_socket"], service.limit)
+        self.handoff = self.io.hand_off(request, service, frontend.mail_input(), frontend.leftover())
+        self.handoff.begin()
+
+    def handed_over(self, leftover: bytes) -> None:
+        """A mail process has the client, but for what it has said and a hand-off did not hold."""
+        self._release_timers()
+        self.log(self.shared.log.info, "Login")
+        self.state = RELAY
+        self.io.taken(leftover)
+
+    def not_handed_over(self, request: int, *, told: bool) -> None:
+        """Something is wrong with the mail process; `told`: it has said so to the client."""
+        unfinished = self.shared.dialect.unfinished
+        why = f"{_INTERNAL}{unfinished} (internal failure, {self.successes} successful auths)" if unfinished \
+            else f"Internal login failure (pid={os.getpid()} id={request})"
+        if told:
+            self._release_timers()
+            self.log(self.shared.log.info, f"Disconnected: {why}")
+            self.state = RELAY
+            self.io.taken(b"")
+        else:
+            self._refuse_internally()
+            self._leave(why)
+
+    def too_many(self, limit: int) -> None:
+        """The user has as many sessions as one address may have."""
+        why = f"Maximum number of connections from user+IP exceeded (mail_max_userip_connections={limit})"
+        self._frontend.refuse(spec.TOO_MANY, why)
+        self._leave(why)
 
     # --- the backend -----------------------------------------------------------------------------------------------
 
@@ -475,6 +528,8 @@ class Session(Client):
             self.log(self.shared.log.error, f"{self.proxying.label()}Logging in timed out "
                                             f"(state={self.proxying.describe()}, duration={waited}s)")
             self.close("Inactivity", "Timeout while finishing login.")
+        elif self.state == HANDOFF:
+            self.close("Inactivity", "Timeout while finishing login.")
         elif self.state == HANDSHAKE:
             self.close("Inactivity")
         elif self.state == AUTH:
@@ -501,6 +556,7 @@ class Session(Client):
         """Nothing calls us any more: drop what refers back to us."""
         self.io = _NOWHERE
         self.proxying = None
+        self.handoff = None
         self.state = CLOSED if self.state != RELAY else RELAY
 
     def _release_timers(self) -> None:

@@ -14,12 +14,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from mailproxy import variables
+from mailproxy.config import mail
 from mailproxy.errors import ConfigInvalid, Problem
 from mailproxy.ipc.contract import News
 from mailproxy.log.pipe import Log
 from mailproxy.login import contexts as made
 from mailproxy.login.backends import Backends
 from mailproxy.login.contexts import Address, Keeper, Pair, TlsContexts
+from mailproxy.login.handoff import MailService
 from mailproxy.login.logline import Format
 from mailproxy.login.ports import AuthPort
 from mailproxy.net import tls
@@ -58,7 +60,7 @@ _NO_AUTH: AuthPort = None  # type: ignore[assignment]
 class Setup:
     """One per process.  The last group is set by the worker itself."""
 
-    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "keeper", "log", "machine", "policy",
+    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "keeper", "log", "machine", "mail", "policy",
                  "protocol", "source_names", "sources", "view", "views")
 
     def __init__(self, view: Any, policy: Policy, dialect: Dialect, contexts: TlsContexts, form: Format) -> None:
@@ -75,6 +77,7 @@ class Setup:
         self.backends = Backends()
         self._offers: tuple[object, object] | None = None      # (mechanisms, what their frontends share)
         self.sources = Sources(self.source_names)
+        self.mail: MailService | None = None    # who takes clients that are not proxied
         self.log: Log
         self.keeper: Keeper                     # of the main one; those for some addresses have none
 
@@ -194,7 +197,10 @@ def _setup(conf: Any, view: Any, service: Any, contexts: TlsContexts, problems: 
     if variables_fail(login.login_greeting):
         problems.append(Problem(conf.path, 0, "Failed to expand settings: login_greeting: "
                                               + variables_fail(login.login_greeting)))
-    return Setup(view, policy, dialect, contexts, Format(login.login_log_format, login.login_log_format_elements))
+    setup = Setup(view, policy, dialect, contexts, Format(login.login_log_format, login.login_log_format_elements))
+    if not isinstance(mail.service_for(conf, service.protocol), str):
+        setup.mail = MailService(service.protocol, login.mail_max_userip_connections)
+    return setup
 
 
 def _cert_field(conf: Any, view: Any, problems: list[Problem]) -> str:

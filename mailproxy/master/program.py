@@ -17,6 +17,7 @@ import signal
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mailproxy.config import mail
 from mailproxy.config.schema.builtin import SERVICES
 from mailproxy.errors import EXIT_EXEC, ConfigInvalid, Problem
 from mailproxy.ipc.contract import Child
@@ -34,12 +35,15 @@ _RESTORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, sign
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to execute.  `environ` lacks only what differs from child to child.  `stock`: it comes with Dovecot."""
+    """What to execute.  `environ` lacks only what differs from child to child.  `stock`: it comes with Dovecot;
+    `asks_config`: it is a mail program, which asks Dovecot's config server for the settings of each user; `counted`:
+    it tells anvil about its sessions."""
 
     path: str
     argv: tuple[str, ...]
     stock: bool
     environ: dict[str, str] = field(default_factory=dict)
+    asks_config: bool = False
 
 
 def is_stock(service: Any) -> bool:
@@ -54,13 +58,12 @@ def is_stock(service: Any) -> bool:
 def find(service: Any, core: Any, title: str) -> Program | str:
     """The program of a service, or why it cannot be had; ConfigInvalid if the configuration is wrong about it.
     `title`: the instance's, for ps."""
-    name, *arguments = service.executable.split()
-    path = os.path.join(core.libexec_dir, name)
+    _, *arguments = service.executable.split()
+    path = mail.program_path(service, core.libexec_dir)
     stock = os.path.dirname(path) == core.libexec_dir.rstrip("/")
     where = f"service({service.name})"
-    if not os.access(path, os.X_OK) or os.path.isdir(path):
-        reason = "Permission denied" if os.path.exists(path) else "No such file or directory"
-        text = f"access({path}) failed: {reason}"
+    text = mail.why_unusable(path)
+    if text:
         if stock:
             return f"{text}, the service is not started"
         raise ConfigInvalid([Problem("", 0, f"{where} {text}")])
@@ -84,7 +87,7 @@ def complete(found: Program, child: Child, conf: Any, who: Identity) -> Program:
     environ = environment.imported()
     environ.update({
         "DOVECOT_CHILD_PROCESS": "1",
-        "CONFIG_FILE": os.path.abspath(conf.path),
+        "CONFIG_FILE": os.path.join(child.base_dir, "config") if found.asks_config else os.path.abspath(conf.path),
         "SERVICE_NAME": child.service,
         "CLIENT_LIMIT": str(child.client_limit),
         "PROCESS_LIMIT": str(child.process_limit),

@@ -199,6 +199,49 @@ def test_client_certificate_is_optional(authority: Authority) -> None:
         other.close()
 
 
+@pytest.mark.parametrize(("name", "found"), [
+    ("CN", "commonName"), ("commonName", "commonName"), ("2.5.4.3", "commonName"), ("UID", "userId"),
+    ("x500UniqueIdentifier", "x500UniqueIdentifier"), ("emailAddress", "emailAddress"),
+    ("serialNumber", "serialNumber")])
+def test_subject_fields_have_several_names(name: str, found: str) -> None:
+    assert tls.subject_field(name) == found
+
+
+@pytest.mark.parametrize("name", ["bogus", "", "common name"])
+def test_unknown_subject_fields(name: str) -> None:
+    with pytest.raises(BadTls, match="Invalid cert_username_field") as raised:
+        tls.subject_field(name)
+    assert raised.value.setting == "ssl_cert_username_field"
+
+
+def test_subject_of_a_client(authority: Authority) -> None:
+    ca = authority.authority.read_text()
+    server = tls.server_context(Options(), [pair_of(authority, "localhost")], client_ca=ca, verify_client=True)
+    one, other = connect(server, tls.client_context(Options(), verify=True, ca=ca, pair=pair_of(authority, "alice")))
+    assert tls.subject_line(one.sock) == "/CN=alice"
+    assert tls.subject_name(one.sock, tls.subject_field("CN")) == "alice"
+    assert tls.subject_name(one.sock, tls.subject_field("UID")) == ""
+    one.close()
+    other.close()
+
+
+def test_newer_pair_in_a_context_in_use(authority: Authority) -> None:
+    old, new, rsa = pair_of(authority, "old"), pair_of(authority, "new"), pair_of(authority, "rsa", kind="rsa")
+    server = tls.server_context(Options(), [old])
+    client = tls.client_context(Options(), verify=True, ca=authority.authority.read_text())
+    client.check_hostname = False
+    one, other = connect(server, client)
+    tls.load_pairs(server, [new])
+    later = connect(server, client)
+    assert [common_name(other), common_name(later[1])] == ["old", "new"]
+    for link in (one, other, *later):
+        link.close()
+    assert tls.key_kinds([old]) == tls.key_kinds([new])
+    assert tls.key_kinds([old]) != tls.key_kinds([rsa])
+    assert tls.key_kinds([rsa, old]) != tls.key_kinds([rsa])
+    assert tls.key_kinds([Pair("nonsense", "")]) is None
+
+
 def test_nothing_stays_open(authority: Authority) -> None:
     pair = pair_of(authority, "x")
     before = len(os.listdir("/proc/self/fd"))
