@@ -8,9 +8,9 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 NEED := ./packaging/debian-packages
-TEST_PACKAGES := augeas-lenses augeas-tools curl dovecot-core dovecot-imapd dovecot-lmtpd dovecot-managesieved \
-	dovecot-pop3d dovecot-sqlite dovecot-submissiond fetchmail groff-base haproxy isync libnet-ssleay-perl msmtp \
-	openssl procps sieve-connect sqlite3 swaks systemd
+TEST_PACKAGES := augeas-lenses augeas-tools curl dovecot-core dovecot-imapd dovecot-lmtpd dovecot-managesieved dovecot-mysql dovecot-pgsql \
+	dovecot-pop3d dovecot-sqlite dovecot-submissiond fetchmail groff-base haproxy isync libnet-ssleay-perl mariadb-server msmtp \
+	openssl postfix postgresql procps sieve-connect sqlite3 swaks systemd
 BENCH_PACKAGES := dovecot-core dovecot-imapd dovecot-pop3d gcc haproxy libc6-dev libnginx-mod-mail libssl-dev perdition
 BENCH ?= ../shared/bench/compare.py
 ARGS ?=

@@ -57,6 +57,10 @@ class Commands:
         """What the client sent behind its login command: it belongs to the backend."""
         return self._buf[self._pos:]
 
+    def mail_input(self) -> bytes:
+        """What a mail process of this machine is told of the dialogue, in front of the leftover."""
+        return b""
+
     def forget(self) -> None:
         """STARTTLS has happened: drop every byte that came before it (CVE-2021-33515)."""
         self._buf = b""

@@ -55,6 +55,7 @@ _REFUSALS: dict[int, tuple[bytes, bytes, bytes]] = {
     spec.PROXY_UNAVAILABLE: (b"NO", b"[UNAVAILABLE] ", b"Account is temporarily unavailable."),
     spec.PROXY_MISCONFIGURED: (b"NO", b"[SERVERBUG] ", b"Account is temporarily unavailable."),
     spec.INTERNAL: (b"NO", b"[UNAVAILABLE] ", b"Internal login failure. Refer to server log for more information."),
+    spec.TOO_MANY: (b"NO", b"[LIMIT] ", b""),
 }
 
 #: ID keys that a trusted proxy uses -> canonical name
@@ -178,6 +179,9 @@ class ImapFrontend(Commands):
         """The backend said yes."""
         assert isinstance(backend, ImapBackend)
         self._out.append(backend.success(self._tag, self.listed))
+
+    def mail_input(self) -> bytes:
+        return b"%d%b\0" % (self.listed, self._tag)
 
     def waiting(self) -> None:
         self._out.append(b"* OK Waiting for authentication process to respond..\r\n")

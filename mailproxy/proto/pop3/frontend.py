@@ -46,6 +46,7 @@ _REFUSALS: dict[int, tuple[bytes, bytes]] = {
     spec.PROXY_UNAVAILABLE: (_TEMP, b"Account is temporarily unavailable."),
     spec.PROXY_MISCONFIGURED: (_ERR, b"Account is temporarily unavailable."),
     spec.INTERNAL: (_TEMP, b"Internal login failure. Refer to server log for more information."),
+    spec.TOO_MANY: (b"-ERR [IN-USE] ", b""),
 }
 
 

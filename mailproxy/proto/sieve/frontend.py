@@ -43,6 +43,7 @@ _REFUSALS: dict[int, tuple[bytes, str]] = {
     spec.PROXY_UNAVAILABLE: (_LATER, "Account is temporarily unavailable."),
     spec.PROXY_MISCONFIGURED: (_NO, "Account is temporarily unavailable."),
     spec.INTERNAL: (_LATER, "Internal login failure. Refer to server log for more information."),
+    spec.TOO_MANY: (_NO, ""),
 }
 
 

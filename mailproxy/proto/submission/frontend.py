@@ -52,6 +52,7 @@ _REFUSALS: dict[int, tuple[int, bytes, bytes]] = {
     spec.PROXY_UNAVAILABLE: (454, b"4.7.0", b"Account is temporarily unavailable."),
     spec.PROXY_MISCONFIGURED: (454, b"4.7.0", b"Account is temporarily unavailable."),
     spec.INTERNAL: (454, b"4.7.0", b"Internal login failure. Refer to server log for more information."),
+    spec.TOO_MANY: (421, b"4.7.0", b""),
 }
 #: Replies with these codes count as bad commands; any other ends the row.
 _BAD_CODES = (500, 501, 503)
@@ -145,6 +146,10 @@ class SubmissionFrontend(Commands):
         """The backend said yes."""
         assert isinstance(backend, SubmissionBackend)
         self._out.append(backend.reply + b"\r\n")
+
+    def mail_input(self) -> bytes:
+        own = self._hello.get("helo", "")
+        return f"{own}\0{self._forwarded.get('helo') or own}\0".encode()
 
     def bye(self, text: str, *, internal: bool = False) -> None:
         kind = b"4.4.2" if "inactivity" in text or text.startswith("Timeout") else b"4.3.2"
