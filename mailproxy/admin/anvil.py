@@ -7,6 +7,7 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import os
+import signal
 import time
 from collections.abc import Iterable
 
@@ -98,6 +99,24 @@ def users(rows: Iterable[list[str]], mask: Mask) -> list[list[str]]:
         ips.append(ip)
     return [[user, str(len(pids)), service, f"({' '.join(dict.fromkeys(pids))})", f"({' '.join(dict.fromkeys(ips))})"]
             for (user, service), (pids, ips) in found.items() if mask.takes(user, ips)]
+
+
+def kick(rows: Iterable[list[str]], mask: Mask, *, force: bool) -> list[str]:
+    """End the processes all of whose sessions are meant (`force`: some of them); the users that this hits."""
+    meant: dict[int, list[bool]] = {}
+    users_of: dict[int, list[str]] = {}
+    for user, _, process, ip in rows:
+        meant.setdefault(int(process), []).append(mask.takes(user, [ip]))
+        users_of.setdefault(int(process), []).append(user)
+    hit: dict[str, None] = {}
+    for pid, found in meant.items():
+        if pid > 1 and (all(found) or (force and any(found))):
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:      # it has just ended by itself
+                continue
+            hit.update(dict.fromkeys(users_of[pid]))
+    return list(hit)
 
 
 def penalties(base_dir: str, net: Network | None) -> list[list[str]]:

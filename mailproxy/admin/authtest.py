@@ -1,71 +1,82 @@
-"""`mpadm auth test`: one request to the auth service.
+"""`mpadm auth test` and `mpadm auth login`: a login as a client of the auth service would make it.
 
-In: base_dir, a user and a password.  Out: what the passdbs say, without the backend's password.
+In: base_dir, a user and a password.  Out: what the passdbs (and for `login` the userdbs) say, without the backend's
+password; an exit code.
 """
 from __future__ import annotations
 
 import base64
 import os
+import sys
+from dataclasses import dataclass, field
 from typing import TextIO
 
-from mailproxy.admin.sockets import connect
-from mailproxy.errors import MailproxyError
-from mailproxy.ipc import authwire
+from mailproxy.admin.authtalk import Conversation, shown, with_service
+from mailproxy.errors import EXIT_OK
+from mailproxy.ipc.authwire import pair
 
-_TIMEOUT = 30.0
-_READ = 65536
 EXIT_REFUSED = 77
-#: Fields whose values are secrets.
-_HIDDEN = frozenset({"pass", "password"})
 
 
-class _Conversation:
-    """Lines over an auth socket."""
+@dataclass(slots=True)
+class Attempt:
+    """`master`: whose password it is, if not the user's."""
 
-    def __init__(self, base_dir: str, name: str) -> None:
-        self._lines = authwire.Lines()
-        self._ready: list[str] = []
-        self._name = name
-        self.socket = connect(os.path.join(base_dir, name), _TIMEOUT)
-
-    def send(self, *lines: str) -> None:
-        try:
-            self.socket.sendall(b"".join(authwire.encode(line) + b"\n" for line in lines))
-        except OSError as failure:
-            raise MailproxyError(f"write({self._name}) failed: {failure.strerror or 'Timeout'}") from None
-
-    def line(self) -> list[str]:
-        while not self._ready:
-            try:
-                data = self.socket.recv(_READ)
-            except OSError as failure:
-                raise MailproxyError(f"read({self._name}) failed: {failure.strerror or 'Timeout'}") from None
-            if not data:
-                raise MailproxyError(f"read({self._name}) failed: EOF")
-            self._ready = self._lines.feed(data)
-        return self._ready.pop(0).split("\t")
+    base_dir: str
+    user: str
+    password: str
+    master: str = ""
+    socket: str = ""
+    master_socket: str = ""
+    extra: list[str] = field(default_factory=list)
 
 
-def test_login(base_dir: str, user: str, password: str, extra: list[str], out: TextIO) -> int:
-    """Authenticate by PLAIN as a client of the auth service would; prints the answer."""
-    talk = _Conversation(base_dir, "auth-client")
-    try:
-        talk.send("VERSION\t1\t2", f"CPID\t{os.getpid()}")
-        while talk.line()[0] != "DONE":
-            continue
-        response = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogateescape")).decode()
-        fields = [authwire.escape(field) for field in extra]
-        if not any(field.startswith("service=") for field in fields):
-            fields.insert(0, "service=mpadm")
-        talk.send("\t".join(["AUTH", "1", "PLAIN", *fields, "nologin", f"resp={response}"]))
-        answer = talk.line()
-    finally:
-        talk.socket.close()
+def _asked(talk: Conversation, attempt: Attempt) -> list[str]:
+    words = (attempt.user if attempt.master else "", attempt.master or attempt.user, attempt.password)
+    response = base64.b64encode("\0".join(words).encode("utf-8", "surrogateescape")).decode()
+    talk.send("\t".join(["AUTH", "1", "PLAIN", *with_service(attempt.extra), f"resp={response}"]))
+    while (answer := talk.line())[0] not in ("OK", "FAIL"):
+        continue
+    return answer
+
+
+def _tell(attempt: Attempt, answer: list[str], out: TextIO) -> bool:
     good = answer[0] == "OK"
-    out.write(f"passdb: {user} auth {'succeeded' if good else 'failed'}\nextra fields:\n")
-    for field in answer[2:]:
-        key, value = authwire.pair(field)
-        if key in _HIDDEN:
-            value = "(hidden)"
-        out.write(f"  {key}={value}\n" if "=" in field else f"  {key}\n")
-    return 0 if good else EXIT_REFUSED
+    out.write(f"passdb: {attempt.user} auth {'succeeded' if good else 'failed'}\nextra fields:\n")
+    _list(answer[2:], out)
+    return good
+
+
+def _list(fields: list[str], out: TextIO) -> None:
+    for key, value in shown(fields):
+        out.write(f"  {key}={value}\n" if value else f"  {key}\n")
+
+
+def test(attempt: Attempt, out: TextIO) -> int:
+    with Conversation(attempt.base_dir, attempt.socket or "auth-client") as talk:
+        talk.meet_client()
+        return EXIT_OK if _tell(attempt, _asked(talk, attempt), out) else EXIT_REFUSED
+
+
+def login(attempt: Attempt, out: TextIO) -> int:
+    """As `test`, over a login socket, and then the userdb lookup that a mail process would make."""
+    with Conversation(attempt.base_dir, attempt.socket or "auth-login") as talk:
+        cookie = talk.meet_client()
+        answer = _asked(talk, attempt)
+        good = _tell(attempt, answer, out)
+        if not good:
+            return EXIT_REFUSED
+        if {"proxy", "nologin"} & {pair(each)[0] for each in answer[2:]}:
+            return EXIT_OK                  # nothing happens here behind such a login
+        with Conversation(attempt.base_dir, attempt.master_socket or "auth-master") as master:
+            master.meet_master()
+            pid = os.getpid()
+            master.send(f"REQUEST\t1\t{pid}\t1\t{cookie}\tsession_pid={pid}")
+            found = master.line()
+    if found[0] != "USER":
+        reason = "Authenticated user not found from userdb" if found[0] == "NOTFOUND" else "userdb lookup failed"
+        sys.stderr.write(f"Error: {reason}\n")
+        return EXIT_REFUSED
+    out.write("userdb extra fields:\n")
+    _list(found[2:], out)
+    return EXIT_OK

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import getpass
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailproxy import cli
-from mailproxy.admin import anvil, master
-from mailproxy.admin.authtest import test_login
+from mailproxy.admin import anvil, authlookup, authtest, master
 from mailproxy.admin.table import FORMATS
 from mailproxy.errors import EXIT_FATAL, EXIT_OK, EXIT_TEMPFAIL, ConfigInvalid, MailproxyError
 
@@ -27,6 +25,9 @@ _SERVICE = ("name", "process_count", "process_avail", "process_limit", "client_l
             "exit_failure_last", "exit_failures_in_sec", "last_drop_warning", "listen_pending", "listening",
             "doveadm_stop", "process_total")
 _PROCESS = ("name", "pid", "available_count", "total_count", "idle_start", "last_status_update", "last_kill_sent")
+
+
+PW_ARGUMENTS = "[-l] [-p PASSWORD] [-r ROUNDS] [-s SCHEME] [-t STORED] [-u USER] [-V]"
 
 
 class Usage(MailproxyError):
@@ -133,47 +134,68 @@ def _service_stop(context: Context, words: list[str]) -> int:
 
 
 def _pw(context: Context, words: list[str]) -> int:
-    """-s SCHEME -p PASSWORD -u USER; -t STORED verifies."""
-    options = {"-s": "", "-p": "", "-u": "", "-t": ""}
-    rest = iter(words)
-    for word in rest:
-        value = next(rest, None)
-        if word not in options or value is None:
-            raise Usage
-        options[word] = value
-    schemes = importlib.import_module("mailproxy.auth.schemes")
-    password = options["-p"] or _ask_password(twice=not options["-t"])
-    if options["-t"]:
-        if not schemes.verify(options["-t"], password, options["-u"]):
-            raise MailproxyError("reverse password verification check failed: Password mismatch")
-        sys.stdout.write(f"{options['-t']} (verified)\n")
-    else:
-        sys.stdout.write(schemes.generate(options["-s"] or "CRYPT", password, user=options["-u"]) + "\n")
+    pw = importlib.import_module("mailproxy.admin.pw")
+    try:
+        pw.run(words)
+    except pw.BadOption:
+        raise Usage from None
     return EXIT_OK
+
+
+def _options(words: list[str], with_value: str, without: str = "") -> tuple[dict[str, list[str]], list[str]]:
+    """`-x value` and `-u` in front of the other words: letter -> its values.  Usage for an unknown one."""
+    found: dict[str, list[str]] = {}
+    rest = list(words)
+    while rest and len(rest[0]) == 2 and rest[0].startswith("-"):
+        letter = rest.pop(0)[1]
+        if letter in without:
+            found[letter] = [""]
+        elif letter in with_value and rest:
+            found.setdefault(letter, []).append(rest.pop(0))
+        else:
+            raise Usage
+    return found, rest
+
+
+def _attempt(context: Context, words: list[str], letters: str) -> authtest.Attempt:
+    options, rest = _options(words, letters)
+    if not rest or len(rest) > 2:
+        raise Usage
+    base_dir = context.base_dir()
+    password = rest[1] if len(rest) == 2 else _ask_password()
+    return authtest.Attempt(base_dir, rest[0], password, options.get("M", [""])[-1], options.get("a", [""])[-1],
+                            options.get("m", [""])[-1], options.get("x", []))
 
 
 def _auth_test(context: Context, words: list[str]) -> int:
     """-x service=imap and the like are added to the request."""
-    extra: list[str] = []
-    while words[:1] == ["-x"] and len(words) > 1:
-        extra.append(words[1])
-        words = words[2:]
-    if not words or len(words) > 2:
+    return authtest.test(_attempt(context, words, "axM"), sys.stdout)
+
+
+def _auth_login(context: Context, words: list[str]) -> int:
+    return authtest.login(_attempt(context, words, "axMm"), sys.stdout)
+
+
+def _lookup(context: Context, words: list[str], with_value: str, without: str = "") -> authlookup.Lookup:
+    options, rest = _options(words, with_value, without)
+    if not rest or ("e" in options and options.keys() & {"f", "u"}):
         raise Usage
-    password = words[1] if len(words) == 2 else _ask_password(twice=False)
-    return test_login(context.base_dir(), words[0], password, extra, sys.stdout)
+    return authlookup.Lookup(context.base_dir(), rest, options.get("f", [""])[-1], "u" in options,
+                             options.get("e", [""])[-1], options.get("a", [""])[-1], options.get("x", []))
+
+
+def _auth_lookup(context: Context, words: list[str]) -> int:
+    return authlookup.passdb(_lookup(context, words, "axf"), sys.stdout)
+
+
+def _user(context: Context, words: list[str]) -> int:
+    return authlookup.userdb(_lookup(context, words, "axfe", "u"), sys.stdout)
 
 
 def _auth_cache_flush(context: Context, words: list[str]) -> int:
-    """The auth process flushes its cache, all of it, on HUP."""
-    _none(words)
-    control = master.Control(context.base_dir())
-    try:
-        rows = control.rows("PROCESS-STATUS", "auth")
-    finally:
-        control.close()
-    for row in rows:
-        os.kill(int(row[1]), signal.SIGHUP)
+    options, users = _options(words, "a")
+    count = authlookup.flush(context.base_dir(), users, options.get("a", [""])[-1])
+    sys.stdout.write(f"{count} cache entries flushed\n")
     return EXIT_OK
 
 
@@ -196,6 +218,25 @@ def _who(context: Context, words: list[str]) -> int:
     return EXIT_OK
 
 
+def _kick(context: Context, words: list[str]) -> int:
+    """-f: also processes that serve others, too."""
+    force = words[:1] == ["-f"]
+    try:
+        mask = anvil.Mask(words[1:] if force else words)
+    except MailproxyError as failure:
+        sys.stderr.write(f"Error: {failure}\n")
+        return EXIT_USAGE
+    if len(words) == force:
+        sys.stderr.write("Error: user and/or ip[/bits] must be specified.\n")
+        return EXIT_USAGE
+    users = anvil.kick(anvil.sessions(context.base_dir()), mask, force=force)
+    if not users:
+        sys.stdout.write("no users kicked\n")
+        return EXIT_NOT_FOUND
+    sys.stdout.write("kicked connections from the following users:\n" + "".join(f"{user}\n" for user in users))
+    return EXIT_OK
+
+
 def _penalty(context: Context, words: list[str]) -> int:
     net = anvil.network(words[0]) if words else None
     if len(words) > 1 or (words and net is None):
@@ -206,14 +247,11 @@ def _penalty(context: Context, words: list[str]) -> int:
     return EXIT_OK
 
 
-def _ask_password(*, twice: bool) -> str:
+def _ask_password() -> str:
     try:
-        first = getpass.getpass("Enter new password: " if twice else "Password: ")
-        if twice and getpass.getpass("Retype new password: ") != first:
-            raise MailproxyError("Passwords don't match!")
+        return getpass.getpass("Password: ")
     except EOFError:
         raise MailproxyError("no password given") from None
-    return first
 
 
 def _none(words: list[str]) -> None:
@@ -230,10 +268,18 @@ COMMANDS: dict[str, Command] = {
     "service stop": Command(_service_stop, "SERVICE...", "close listeners, let processes finish; undone by a reload"),
     "process status": Command(_process_status, "[SERVICE...]", "the processes of services"),
     "who": Command(_who, "[-1] [USER-MASK] [IP[/BITS]]", "who is connected to local services"),
+    "kick": Command(_kick, "[-f] [USER-MASK] [IP[/BITS]]", "end the local sessions of users"),
     "penalty": Command(_penalty, "[IP[/BITS]]", "addresses that wait for their failed logins"),
-    "pw": Command(_pw, "[-s SCHEME] [-u USER] [-p PASSWORD] [-t STORED]", "make or verify a stored password"),
-    "auth test": Command(_auth_test, "[-x FIELD=VALUE]... USER [PASSWORD]", "try a login with the auth service"),
-    "auth cache flush": Command(_auth_cache_flush, "", "forget all cached answers"),
+    "pw": Command(_pw, PW_ARGUMENTS, "make or verify a stored password"),
+    "auth test": Command(_auth_test, "[-a SOCKET] [-x FIELD=VALUE] [-M MASTER] USER [PASSWORD]",
+                         "try a login with the auth service"),
+    "auth login": Command(_auth_login, "[-a SOCKET] [-m SOCKET] [-x FIELD=VALUE] [-M MASTER] USER [PASSWORD]",
+                          "the same, and a userdb lookup"),
+    "auth lookup": Command(_auth_lookup, "[-a SOCKET] [-x FIELD=VALUE] [-f FIELD] USER...",
+                           "what the passdbs say of users"),
+    "auth cache flush": Command(_auth_cache_flush, "[-a SOCKET] [USER...]", "forget cached answers"),
+    "user": Command(_user, "[-a SOCKET] [-x FIELD=VALUE] [-f FIELD | -e TEXT] [-u] USER-MASK...",
+                    "what the userdbs say of users"),
 }
 
 

@@ -15,18 +15,17 @@ from mailproxy.auth import outcome
 from mailproxy.auth.cache import Cache, Entry, Key
 from mailproxy.auth.fields import FieldSet, set_field
 from mailproxy.auth.journal import Journal
-from mailproxy.auth.outcome import INTERNAL, MISMATCH, NEXT, OK, PENDING, UNKNOWN
+from mailproxy.auth.outcome import INTERNAL, MISMATCH, NEXT, OK, PENDING, SCHEME_MISSING, UNKNOWN
 from mailproxy.auth.passdb.driver import Answer
+from mailproxy.auth.passdb.passwd_file import PasswdFile
 from mailproxy.auth.passdb.static import Static
 from mailproxy.auth.request import Request
-from mailproxy.auth.schemes import SchemeError, split, verify
+from mailproxy.auth.schemes import SchemeError, fits, generate, slow, verify
 from mailproxy.auth.sections import Section
 from mailproxy.auth.username import Names
 from mailproxy.errors import DriverMissing
 from mailproxy.variables import ExpandError
 
-#: Spellings of a password that is stored as it is.
-_CLEAR_SCHEMES = frozenset(("PLAIN", "CLEAR", "CLEARTEXT"))
 _RETRY = 101            # of a cached entry: cannot decide, ask the database
 
 
@@ -37,14 +36,21 @@ class Workers(Protocol):
 
     def verify(self, request: Request, stored: str, done: Callable[[bool | None, str], None]) -> None: ...
 
+    def make(self, stored: str, scheme: str, user: str, salt: bytes,
+             done: Callable[[bytes | None, str], None]) -> None: ...
+
+    def replace(self, section: Section, request: Request, stored: str, done: Callable[[str], None]) -> None: ...
+
 
 class Step:
     """One database in the chain, asked directly."""
 
-    __slots__ = ("_conditional", "driver", "ends", "journal", "name", "next", "section", "verbose")
+    __slots__ = ("_conditional", "_needs_password", "driver", "ends", "journal", "name", "next", "section", "verbose",
+                 "workers")
 
-    def __init__(self, section: Section, journal: Journal) -> None:
+    def __init__(self, section: Section, journal: Journal, workers: Workers) -> None:
         self.section = section
+        self.workers = workers
         self.driver = section.driver
         self.name = section.name
         self.journal = journal
@@ -53,6 +59,8 @@ class Step:
         #: Nothing is left to do after its OK.
         self.ends = not section.overrides and not section.deny and section.rules[OK] == "return-ok"
         self._conditional = bool(section.mechanisms or section.username_filter or section.skip != "never")
+        #: Without a password, its answer says nothing of whether the user exists.
+        self._needs_password = section.verify is None and not isinstance(section.driver, PasswdFile)
 
     def skipped(self, request: Request) -> bool:
         if not self._conditional:
@@ -62,7 +70,7 @@ class Step:
             return True
         if section.username_filter is not None and not section.username_filter(request.user or ""):
             return True
-        return section.skip == ("authenticated" if request.verified and not request.lookup else "unauthenticated")
+        return section.skip == ("authenticated" if request.verified else "unauthenticated")
 
     def begin(self, request: Request) -> int:
         """An outcome, or PENDING and later Plan.resume."""
@@ -83,9 +91,15 @@ class Step:
         if answer.error:
             self.journal.error(self.name, request, answer.error)
         if answer.result != OK:
-            if answer.result == UNKNOWN:
-                self._tell(request, answer.note or "unknown user", guess=not answer.note)
+            if answer.note or answer.result in (UNKNOWN, MISMATCH):
+                self._tell(request,
+                           answer.note or ("unknown user" if answer.result == UNKNOWN else "Password mismatch"),
+                           guess=not answer.note or answer.result == MISMATCH)
+            if answer.result == MISMATCH:           # the name that the database spells otherwise is shown to the client
+                for key, value in answer.fields:
+                    set_field(request, key, value, self.journal, self.name)
             return answer.result
+        any_password = request.nopassword           # of default_fields: the database's password does not count then
         if answer.shared:
             if answer.prepared is None:
                 answer.prepared = FieldSet(answer.fields)
@@ -93,13 +107,19 @@ class Step:
         else:
             for key, value in answer.fields:
                 set_field(request, key, value, self.journal, self.name)
-        return self.check(request, answer.password, answer)
+        return self.check(request, None if any_password else answer.password, answer)
 
     def check(self, request: Request, stored: str | None, answer: Answer | None) -> int:
         """Compare the password, unless this request or this database does not need it."""
         if request.noauthenticate:
             return NEXT
-        if request.verified or self.section.deny:
+        if request.wanted and not self.section.deny:
+            return self._hold(request, stored)
+        if request.verified or request.lookup or self.section.deny:
+            if stored is None and request.lookup and self._needs_password and not request.nopassword:
+                return SCHEME_MISSING
+            return OK
+        if stored is None and answer is not None and answer.verdict:
             return OK
         if request.nopassword:
             if not stored or stored.endswith("}"):
@@ -115,8 +135,15 @@ class Step:
             return INTERNAL
         if answer is not None and answer.verdict is not None:
             right: bool | None = answer.verdict
+        elif slow(stored):
+            self.compare_later(request, stored, lambda right: request.plan.resume(request, self.said(request, right)))
+            return PENDING
         else:
             right = self.compare(request, stored)
+        return self.said(request, right)
+
+    def said(self, request: Request, right: bool | None) -> int:
+        """What a comparison means."""
         if right is None:
             return INTERNAL
         if not right:
@@ -125,21 +152,40 @@ class Step:
         return OK
 
     def compare(self, request: Request, stored: str) -> bool | None:
-        if request.proof is not None:
-            return self._proved(request, stored, request.proof)
         try:
             return verify(stored, request.password, request.original_user or "")
         except (SchemeError, DriverMissing) as error:
             self.journal.error(self.name, request, str(error))
             return None
 
-    def _proved(self, request: Request, stored: str, holds: Callable[[str], bool]) -> bool:
-        """Only a password that is stored in clear can be examined."""
-        scheme, plain = split(stored, "PLAIN")
-        if scheme.upper() not in _CLEAR_SCHEMES:
-            self._tell(request, f"Requested PLAIN scheme, but we have only {scheme.upper()}")
-            return False
-        return holds(plain)
+    def compare_later(self, request: Request, stored: str, done: Callable[[bool | None], None]) -> None:
+        """In a worker: the login of one user must not keep all others waiting."""
+        def compared(right: bool | None, complaint: str) -> None:
+            if complaint:
+                self.journal.error(self.name, request, complaint)
+            done(right)
+        self.workers.verify(request, stored, compared)
+
+    def _hold(self, request: Request, stored: str | None) -> int:
+        """Keep what the mechanism wants to compare with; with none here, that of an earlier database is good."""
+        if stored is None and request.verified and request.held is not None:
+            return OK
+        if request.nopassword:
+            problem = f"Requested {request.wanted} scheme, but any password is good (nopassword)"
+        elif stored is None:
+            problem = f"Requested {request.wanted} scheme, but we have a NULL password"
+        else:
+            try:
+                problem = fits(stored, request.wanted)
+            except SchemeError as error:
+                self.journal.error(self.name, request, str(error))
+                return SCHEME_MISSING
+        if problem:
+            self._tell(request, problem)
+            return SCHEME_MISSING
+        request.held = stored
+        request.holder = self.section
+        return OK
 
     def _tell(self, request: Request, text: str, guess: bool = False) -> None:
         """`guess`: the wrong password may be shown (auth_verbose_passwords)."""
@@ -156,8 +202,8 @@ class ConstantStep(Step):
 
     __slots__ = ("_fields",)
 
-    def __init__(self, section: Section, journal: Journal, answer: Answer) -> None:
-        super().__init__(section, journal)
+    def __init__(self, section: Section, journal: Journal, workers: Workers, answer: Answer) -> None:
+        super().__init__(section, journal, workers)
         self._fields = FieldSet([pair for pair in answer.fields if pair[0] != "nopassword"])
 
     @staticmethod
@@ -171,6 +217,9 @@ class ConstantStep(Step):
 
     def begin(self, request: Request) -> int:
         self._fields.apply(request, self.journal, self.name)
+        if request.wanted:
+            request.nopassword = True
+            return self._hold(request, None)
         if self.journal.debug:
             self.journal.trace(self.name, request, "Allowing any password")
         return OK
@@ -179,18 +228,19 @@ class ConstantStep(Step):
 class WorkerStep(Step):
     """A blocking database: asked in an auth-worker."""
 
-    __slots__ = ("_workers",)
-
-    def __init__(self, section: Section, journal: Journal, workers: Workers) -> None:
-        super().__init__(section, journal)
-        self._workers = workers
+    __slots__ = ()
 
     def ask(self, request: Request, defaults: tuple[tuple[str, str], ...]) -> int:
-        check = not (request.verified or self.section.deny or request.proof is not None)
+        if self.section.verify is not None:
+            check = not request.lookup and not request.wanted
+        else:
+            check = not (request.verified or request.lookup or self.section.deny or request.wanted)
 
         def done(answer: Answer) -> None:
-            request.plan.resume(request, self.judged(request, answer, defaults))
-        self._workers.lookup(self.section, request, check, done)
+            result = self.judged(request, answer, defaults)
+            if result != PENDING:
+                request.plan.resume(request, result)
+        self.workers.lookup(self.section, request, check, done)
         return PENDING
 
     def judged(self, request: Request, answer: Answer, defaults: tuple[tuple[str, str], ...]) -> int:
@@ -219,6 +269,7 @@ class CachedStep(WorkerStep):
         key = self.key(request)
         entry, fresh = self._cache.look(key)
         request.key = key
+        request.asked = request.user or ""
         request.stale = None
         if fresh and entry is not None:
             result = self._from_cache(request, entry)
@@ -237,43 +288,41 @@ class CachedStep(WorkerStep):
             self._tell(request, "unknown user", guess=True)
             return UNKNOWN
         stored = entry.password
-        if request.verified or self.section.deny or stored is None:
+        if request.wanted and not self.section.deny:
+            entry.fields.apply(request, self.journal, self.name)
+            return self.check(request, stored, None)
+        if request.verified or request.lookup or self.section.deny or stored is None:
             entry.fields.apply(request, self.journal, self.name)
             return OK
-        if self._verify_in_worker and request.proof is None and not stored.startswith("{PLAIN}"):
-            return self._ask_worker(request, entry, stored)
-        right = self.compare(request, stored)
-        if right:
+        if slow(stored) or (self._verify_in_worker and not stored.startswith("{PLAIN}")):
+            self.compare_later(request, stored, lambda right: self._compared_later(request, entry, right))
+            return PENDING
+        return self._compared(request, entry, self.compare(request, stored))
+
+    def _compared(self, request: Request, entry: Entry, right: bool | None) -> int:
+        if right and entry.fields is not None:
             entry.success = True
             entry.fields.apply(request, self.journal, self.name)
             return OK
         if entry.success or self._cache.older_than_negative(entry):
             entry.success = False
             return _RETRY
-        if right is None:
-            return INTERNAL
-        self._tell(request, "Password mismatch", guess=True)
-        return MISMATCH
+        if right is False and entry.fields is not None:
+            entry.fields.apply(request, self.journal, self.name)    # as if the database had been asked
+        return self.said(request, right)
+
+    def _compared_later(self, request: Request, entry: Entry, right: bool | None) -> None:
+        result = self._compared(request, entry, right)
+        if result == _RETRY:
+            result = super().begin(request)
+        if result != PENDING:
+            request.plan.resume(request, result)
 
     def _hit_text(self, entry: Entry) -> str:
         if entry.fields is None:
             return "cache hit: "
         password = (entry.password or "") if self.journal.passwords else "<hidden>"
         return "cache hit: " + "\t".join([password, *(f"{key}={value}" for key, value in entry.fields.pairs)])
-
-    def _ask_worker(self, request: Request, entry: Entry, stored: str) -> int:
-        fields = entry.fields
-
-        def done(right: bool | None, complaint: str) -> None:
-            if complaint:
-                self.journal.error(self.name, request, complaint)
-            if right and fields is not None:
-                fields.apply(request, self.journal, self.name)
-            elif right is False:
-                self._tell(request, "Password mismatch", guess=True)
-            request.plan.resume(request, INTERNAL if right is None else OK if right else MISMATCH)
-        self._workers.verify(request, stored, done)
-        return PENDING
 
     def judged(self, request: Request, answer: Answer, defaults: tuple[tuple[str, str], ...]) -> int:
         result = self.judge(request, answer)
@@ -282,11 +331,15 @@ class CachedStep(WorkerStep):
             if entry is not None and answer.result == INTERNAL:
                 return self._from_expired(request, entry)
             return result
-        user = request["user"]
+        user = request.asked                # the name it has now may be what the database has made of it
         if result == UNKNOWN:
             self._cache.put(request.key, None, None, False, user)
+        elif result == OK and answer.password is None and answer.verdict:
+            self._cache.put(request.key, FieldSet([*defaults, *answer.fields]),
+                            generate("SHA1", request.password), True, user)
         elif result in (OK, MISMATCH) and (answer.password is not None or (result == OK and request.nopassword)):
-            password = None if request.nopassword and not request.verified else answer.password
+            unchecked = request.verified or request.lookup
+            password = None if request.nopassword and not unchecked else answer.password
             self._cache.put(request.key, FieldSet([*defaults, *answer.fields]), password, result == OK, user)
         return result
 
@@ -295,17 +348,28 @@ class CachedStep(WorkerStep):
         self.journal.info(self.name, request, "Falling back to expired data from cache")
         if entry.fields is None:
             return UNKNOWN
-        if not (request.verified or self.section.deny or entry.password is None) \
-                and not self.compare(request, entry.password):
-            return INTERNAL
-        entry.fields.apply(request, self.journal, self.name)
-        return OK
+        fields, stored = entry.fields, entry.password
+        if request.wanted or request.verified or request.lookup or self.section.deny or stored is None:
+            fields.apply(request, self.journal, self.name)
+            return self.check(request, stored, None) if request.wanted else OK
+
+        def good(right: bool | None) -> int:
+            if not right:
+                return INTERNAL
+            fields.apply(request, self.journal, self.name)
+            return OK
+        if slow(stored):
+            self.compare_later(request, stored, lambda right: request.plan.resume(request, good(right)))
+            return PENDING
+        return good(self.compare(request, stored))
 
 
 class Plan:
-    """The databases of one protocol, compiled, with the names' rules that go with them."""
+    """The databases of one protocol, compiled, with the names' rules that go with them.
+    `openid_configuration_url`: where a client whose token was refused may learn how to get one."""
 
-    __slots__ = ("_journal", "_masters", "_ordinary", "failure_delay", "names", "settings", "steps")
+    __slots__ = ("_journal", "_masters", "_ordinary", "failure_delay", "names", "openid_configuration_url", "settings",
+                 "steps")
 
     def __init__(self, steps: list[Step], settings: Any, journal: Journal) -> None:
         self.steps = steps
@@ -315,6 +379,8 @@ class Plan:
         self._masters = _linked([step for step in steps if step.section.master])
         self.names = Names(settings, self._masters is not None)
         self.failure_delay: float = settings.auth_failure_delay
+        self.openid_configuration_url: str = next(
+            (url for step in steps if (url := getattr(step.driver, "openid_configuration_url", ""))), "")
 
     def run(self, request: Request) -> None:
         """Check the password of a prepared request."""
@@ -452,9 +518,9 @@ def make_step(section: Section, journal: Journal, workers: Workers, cache: Cache
     """The right kind of step for a section."""
     constant = ConstantStep.fits(section)
     if constant is not None:
-        return ConstantStep(section, journal, constant)
+        return ConstantStep(section, journal, workers, constant)
     if not section.driver.blocking:
-        return Step(section, journal)
+        return Step(section, journal, workers)
     variables = section.driver.variables
     if cache is None or variables is None:
         return WorkerStep(section, journal, workers)

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailproxy.auth import outcome, reply
+from mailproxy.auth import mechanisms, outcome, reply
 from mailproxy.auth.request import Request
+from mailproxy.auth.schemes import held, made_slowly
 from mailproxy.errors import ProtocolError
 from mailproxy.ipc.authwire import MAJOR, MAX_LINE, MINOR, Lines, encode, unescape
 from mailproxy.net.loop import IN, OUT, quiet_close
-from mailproxy.sasl import anonymous, apop, external, login, plain
-from mailproxy.sasl.mechanism import Answer, Challenge, Credentials, Proof, Refusal, ServerMechanism
+from mailproxy.sasl import apop
+from mailproxy.sasl.mechanism import Answer, Challenge, Credentials, Refusal, Verdict, Wanted
+from mailproxy.sasl.scram import decoy_salt
 
 if TYPE_CHECKING:
     from mailproxy.auth.server import Server
@@ -36,16 +38,22 @@ _MAX_PID = 2147483647
 #: States of a request; numbers as in the log.
 NEW, LOOKUP, WAIT_CLIENT, FINISHED = range(4)
 
-_PLAIN = plain.Server()
-_ANONYMOUS = anonymous.Server()
-_SASL: dict[str, Callable[[Request], ServerMechanism]] = {
-    "PLAIN": lambda request: _PLAIN,
-    "LOGIN": lambda request: login.Server(),
-    "ANONYMOUS": lambda request: _ANONYMOUS,
-    "APOP": lambda request: request.owner.apop(),
-    "EXTERNAL": lambda request: external.Server(
-        request.args.get("cert_username", "") if request.plan.settings.auth_ssl_username_from_cert else ""),
-}
+
+class _Ending:
+    """Waits for the client to have taken in what came last."""
+
+    __slots__ = ()
+
+    def respond(self, data: bytes | None) -> Answer:
+        return _HEARD
+
+
+#: Mechanisms that tell their clients why before they tell them no.
+_EXPLAINING = frozenset(("XOAUTH2", "OAUTHBEARER"))
+_HEARD = Verdict(True)
+_ENDING = _Ending()
+#: Failures of which a mechanism hides that they are known before the client has proved anything.
+_HIDDEN = frozenset((outcome.UNKNOWN, outcome.MISMATCH, outcome.SCHEME_MISSING))
 
 
 class Client:
@@ -302,9 +310,9 @@ class Client:
         request.state = LOOKUP
         self._requests[request.id] = request
         if request.mech == "PLAIN" and data is not None:
-            self._proceed(request, _PLAIN.respond(data))
+            self._proceed(request, mechanisms.PLAIN.respond(data))
             return
-        request.sasl = _SASL[request.mech](request)
+        request.sasl = mechanisms.make(request)
         if request.mech == "LOGIN" and not data:
             data = None                     # the prompt is due either way
         self._proceed(request, request.sasl.respond(data))
@@ -365,22 +373,27 @@ class Client:
                 request.result = outcome.OK
                 self._done(request)
             else:
-                request.plan.run(request)
+                self._look_up(request)
         elif answer.__class__ is Challenge:
             if answer.user is not None and not self._name(request, answer.user, ""):
                 return
             request.state = WAIT_CLIENT
             request.timer = self._server.loop.call_later(REQUEST_TIMEOUT, lambda: self._expire(request))
             self.send(f"CONT\t{request.id}\t{binascii.b2a_base64(answer.data, newline=False).decode()}")
-        elif answer.__class__ is Proof:
-            if self._name(request, answer.authcid, ""):
-                request.proof = answer.holds
-                request.plan.run(request)
+        elif answer.__class__ is Verdict:
+            self._judged(request, answer)
+        elif answer.__class__ is Wanted:
+            if self._name(request, answer.authcid, answer.authzid):
+                request.wanted = answer.scheme
+                request.realm = answer.realm
+                self._look_up(request)
         elif answer.__class__ is Refusal:
+            if answer.user is not None and request.original_user is None and not self._name(request, answer.user, ""):
+                return
             if self._server.journal.verbose:
                 self._server.journal.info(request.mech.lower(), request, answer.text)
             request.result = outcome.MISMATCH
-            self._done(request)
+            self._refuse(request)
 
     def _name(self, request: Request, authcid: str, authzid: str) -> bool:
         """Accept the name, or refuse the request."""
@@ -398,10 +411,122 @@ class Client:
         self._done(request)
         return False
 
+    def _look_up(self, request: Request) -> None:
+        policy = self._server.policy
+        if policy is None or not policy.before:
+            request.plan.run(request)
+            return
+
+        def go_on(allowed: bool) -> None:
+            if request.state == LOOKUP:
+                if allowed:
+                    request.plan.run(request)
+                else:
+                    self._refuse(request)
+        policy.ask(request, go_on, tarpit=True)
+
     def _done(self, request: Request) -> None:
         """The databases have spoken."""
         if request.state != LOOKUP:                 # cancelled or disconnected in the meantime
             return
+        if request.wanted:
+            self._found(request)
+        elif request.result == outcome.OK:
+            self._granted(request)
+        elif request.mech in _EXPLAINING and request.result != outcome.INTERNAL and request.original_user is not None:
+            self._last_words(request, request.sasl.refused(request.plan.openid_configuration_url))
+        else:
+            self._refuse(request)
+
+    def _found(self, request: Request) -> None:
+        """What a mechanism wanted to compare with, to the mechanism."""
+        scheme, request.wanted = request.wanted, ""
+        stored = request.held
+        if request.result in _HIDDEN:
+            self._proceed(request, request.sasl.check(None))
+        elif request.result != outcome.OK or stored is None:
+            self._refuse(request)
+        else:
+            user = request.original_user or ""
+            if request.realm is not None and "@" in user:
+                user = f"{user}@{request.realm}"
+            salt = decoy_salt(mechanisms.DECOY_KEY, user)
+            if made_slowly(stored, scheme):
+                self._server.pool.make(stored, scheme, user, salt,
+                                       lambda data, complaint: self._made(request, data, complaint))
+            else:
+                self._proceed(request, request.sasl.check(held(stored, scheme, user, salt)))
+
+    def _made(self, request: Request, data: bytes | None, complaint: str) -> None:
+        if request.state != LOOKUP:
+            return
+        if data is None:
+            self._server.journal.error(request.mech.lower(), request, complaint)
+            request.result = outcome.INTERNAL
+            self._refuse(request)
+        else:
+            self._proceed(request, request.sasl.check(data))
+
+    def _judged(self, request: Request, verdict: Verdict) -> None:
+        """A mechanism has compared, or its client has heard the last words."""
+        if verdict is _HEARD:
+            self._settle(request)
+        elif not verdict.right:
+            if request.result == outcome.OK:
+                request.result = outcome.MISMATCH
+                if self._server.journal.verbose:
+                    self._server.journal.info(request.mech.lower(), request, "Password mismatch")
+            self._refuse(request)
+        elif verdict.replacement:
+            self._server.pool.replace(request.holder, request, verdict.replacement,
+                                      lambda problem: self._replaced(request, problem))
+        else:
+            request.final = verdict.data
+            self._granted(request)
+
+    def _replaced(self, request: Request, problem: str) -> None:
+        """Who cannot be kept from using a password twice must not use it once."""
+        server = self._server
+        if problem:
+            server.journal.error(request.mech.lower(), request, f"Failed to update credentials: {problem}")
+            request.result = outcome.INTERNAL
+        else:
+            request.sasl.spend()
+            if server.cache is not None and request.key is not None:
+                server.cache.drop(request.key)
+        if request.state == LOOKUP:
+            if problem:
+                self._refuse(request)
+            else:
+                self._granted(request)
+
+    def _granted(self, request: Request) -> None:
+        policy = self._server.policy
+        if policy is None or not policy.after:
+            self._finish(request)
+            return
+
+        def go_on(allowed: bool) -> None:
+            if request.state == LOOKUP:
+                if allowed:
+                    self._finish(request)
+                else:
+                    self._refuse(request)
+        policy.ask(request, go_on, tarpit=False)
+
+    def _finish(self, request: Request) -> None:
+        if request.final and "final-resp-ok" not in request.args:
+            data, request.final = request.final, b""
+            self._last_words(request, data)
+        else:
+            self._settle(request)
+
+    def _last_words(self, request: Request, data: bytes) -> None:
+        """The client answers them before it hears the result."""
+        request.sasl = _ENDING
+        self._proceed(request, Challenge(data))
+
+    def _settle(self, request: Request) -> None:
         if request.result != outcome.OK:
             self._refuse(request)
         elif self.login and ("proxy" in request.fields or "proxy_maybe" in request.fields):
@@ -422,10 +547,13 @@ class Client:
             self._accept(request)
 
     def _accept(self, request: Request) -> None:
-        line = reply.ok(request, self.login)
+        response = binascii.b2a_base64(request.final, newline=False).decode() if request.final else None
+        line = reply.ok(request, self.login, response)
         if self._server.tracing:
             self._server.trace_out(line)
         self.send(line)
+        if self._server.policy is not None:
+            self._server.policy.report(request, success=True)
         if request.penalty and self._server.penalty is not None:
             self._server.penalty.succeeded(request)
         if self._closed:
@@ -440,6 +568,8 @@ class Client:
     def _refuse(self, request: Request) -> None:
         request.state = FINISHED
         self._requests.pop(request.id, None)
+        if self._server.policy is not None:
+            self._server.policy.report(request, success=False)
         if self._server.penalty is not None and request.result != outcome.INTERNAL:
             self._server.penalty.failed(request)
         line = reply.fail(request)
@@ -464,6 +594,16 @@ class Client:
                                       f"continue authentication ({REQUEST_TIMEOUT:.0f} secs)")
         request.state = FINISHED
 
+    def hand_over(self, number: int) -> tuple[Request | None, str]:
+        """The request of a login that was successful: it is not ours any more.  Or why there is none."""
+        request = self._requests.get(number)
+        if request is None:
+            return None, f"Master request {self.pid}.{number} not found"
+        if request.state != FINISHED:
+            return None, f"Master requested unfinished authentication request {self.pid}.{number}"
+        self._forget(request)
+        return request, ""
+
     def _forget(self, request: Request) -> None:
         self._stop_timer(request)
         request.state = FINISHED
@@ -482,9 +622,7 @@ def is_number(text: str) -> bool:
 def forward(request: Request, nested: str) -> None:
     """A list of key=value from a trusted peer; survives failures of databases."""
     for word in nested.split("\t"):
-        key, equals, value = word.partition("=")
-        if equals:
+        key, _, value = word.partition("=")
+        if key:
             request.fields["forward_" + key] = unescape(value)
-        elif key:
-            request.fields[key] = ""
     request.keep()

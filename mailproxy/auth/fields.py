@@ -8,11 +8,13 @@ from __future__ import annotations
 import ipaddress
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from mailproxy.auth import renames
 from mailproxy.auth.journal import Journal
 from mailproxy.auth.passdb.driver import Pairs
 from mailproxy.auth.request import Request
+from mailproxy.auth.userfields import set_user_field
 from mailproxy.auth.variables import template
 
 #: Seconds that delay_until may lie ahead.
@@ -70,42 +72,39 @@ class FieldTemplates:
             self.constant.apply(request, journal, name)
             return self.constant.pairs
         pairs = []
-        for key, each in self._templates:
-            value = each.expand(request)
+        for key, value in self.expand(request):
             set_field(request, key, value, journal, name)
             pairs.append((key, value))
         return tuple(pairs)
 
+    def expand(self, request: Request) -> Iterator[tuple[str, str]]:
+        """One after the other: a value may depend on what its predecessor has set.  ExpandError."""
+        for key, each in self._templates:
+            yield key, each.expand(request)
+
 
 def set_field(request: Request, key: str, value: str, journal: Journal, name: str) -> None:
     """One field as a database gave it, modifiers included."""
-    if ":" in key:
-        key, _, modifier = key.rpartition(":")
-        if modifier == "remove":
-            _remove(request, key)
-            return
-        if modifier == "protected" and _has(request, key):
-            return
     special = _SPECIAL.get(key)
     if special is not None:
         special(request, value, journal, name)
     elif key.startswith("userdb_"):
-        _set_userdb(request, key[7:], value)
+        set_user_field(request, key[7:], value, journal, name)
+    elif ":" in key:
+        key, _, modifier = key.rpartition(":")
+        if modifier == "remove":
+            _remove(request, key)
+        elif modifier != "protected" or not _has(request, key):
+            set_field(request, key, value, journal, name)
     else:
         request.fields[key] = value
 
 
 def _has(request: Request, key: str) -> bool:
-    if key.startswith("userdb_"):
-        return request.userdb is not None and key[7:] in request.userdb
     return key in request.fields or (request.hidden is not None and key in request.hidden)
 
 
 def _remove(request: Request, key: str) -> None:
-    if key.startswith("userdb_"):
-        if request.userdb is not None:
-            request.userdb.pop(key[7:], None)
-        return
     request.fields.pop(key, None)
     if request.hidden is not None:
         request.hidden.pop(key, None)
@@ -113,43 +112,6 @@ def _remove(request: Request, key: str) -> None:
         request.nopassword = False
     elif key == "noauthenticate":
         request.noauthenticate = False
-
-
-def _set_userdb(request: Request, key: str, value: str) -> None:
-    if key == "userdb_import":
-        for word in value.split("\t"):
-            inner, _, text = word.partition("=")
-            if inner:
-                request.set_userdb(inner, text)
-        return
-    request.set_userdb(key, value)
-
-
-def _rename(request: Request, new: str, journal: Journal, name: str) -> None:
-    if not new:
-        journal.error(name, request, "username attempted to be changed to empty")
-        request.failed = True
-        return
-    if new != request.user:
-        if journal.debug:
-            journal.trace(name, request, f"username changed {request.user} -> {new}")
-        request.user = new
-
-
-def _set_user(request: Request, value: str, journal: Journal, name: str) -> None:
-    _rename(request, value, journal, name)
-
-
-def _set_username(request: Request, value: str, journal: Journal, name: str) -> None:
-    old = request.user or ""
-    if value and "@" not in value and "@" in old:
-        value += "@" + old.partition("@")[2]
-    _rename(request, value, journal, name)
-
-
-def _set_domain(request: Request, value: str, journal: Journal, name: str) -> None:
-    local = (request.user or "").partition("@")[0]
-    _rename(request, f"{local}@{value}" if value else local, journal, name)
 
 
 def _set_login_user(request: Request, value: str, journal: Journal, name: str) -> None:
@@ -209,7 +171,8 @@ def _import(request: Request, value: str, journal: Journal, name: str) -> None:
 
 
 _SPECIAL: dict[str, Setter] = {
-    "user": _set_user, "username": _set_username, "domain": _set_domain, "login_user": _set_login_user,
+    "user": renames.set_user, "username": renames.set_username, "domain": renames.set_domain,
+    "login_user": _set_login_user,
     "nopassword": _set_nopassword, "noauthenticate": _set_noauthenticate, "fail": _set_fail,
     "allow_nets": _set_allow_nets, "allow_real_nets": _set_allow_real_nets, "delay_until": _set_delay_until,
     "passdb_import": _import,

@@ -21,6 +21,8 @@ def ok(request: Request, login: bool, response: str | None = None) -> str:
     user = request.user or ""
     parts = [f"OK\t{request.id}\tuser={escape(user)}"]
     fields = request.fields
+    if not login and "token" in fields:             # it opens other doors: only a proxy has a use for it
+        fields = {key: value for key, value in fields.items() if key != "token"}
     for key, value in fields.items():
         if value and key not in _BARE:
             parts.append(f"{key}={value if value.isprintable() else escape(value)}")
@@ -31,7 +33,7 @@ def ok(request: Request, login: bool, response: str | None = None) -> str:
     if response is not None:
         parts.append(f"resp={response}")
     if login and "proxy" in fields:
-        if "pass" not in fields:
+        if "pass" not in fields and request.held is None:       # else the client has not told its password
             parts.append(f"pass={escape(request.password)}")
         if request.master_user and "master" not in fields:
             parts.append(f"master={escape(request.master_user)}")

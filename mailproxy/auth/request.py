@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mailproxy.auth import outcome
-from mailproxy.ipc.authwire import unescape
+from mailproxy.ipc.authwire import escape, unescape
 
 if TYPE_CHECKING:
     from mailproxy.auth.chain import Plan, Step
+    from mailproxy.auth.sections import Section
 
 #: Fields that are kept for variables but never leave the auth process.
 HIDDEN = frozenset(("allow_nets", "allow_real_nets", "fail", "delay_until", "login_user"))
@@ -24,13 +25,19 @@ class Request:
     """`user` is None until a name was accepted.  `login_user`: whom a master user wants to be, until the master
     password was right; `master_user`: who did that, afterwards."""
 
-    __slots__ = ("_args", "_parts", "delay_until", "done", "failed", "fields", "hidden", "id", "key", "login_user",
-                 "lookup", "master_user", "mech", "noauthenticate", "nopassword", "original_user", "owner", "password",
-                 "penalty", "plan", "proof", "result", "sasl", "saved", "seen_internal", "service", "stale", "state",
-                 "step", "success", "timer", "user", "userdb", "verified")
+    __slots__ = ("_args", "_parts", "asked", "delay_until", "done", "failed", "fields", "final", "held", "hidden",
+                 "holder", "id", "key", "login_user", "lookup", "master_user", "mech", "noauthenticate", "nopassword",
+                 "original_user", "owner", "password", "penalty", "plan", "realm", "refused_by_policy", "result",
+                 "sasl", "saved", "seen_internal", "stale", "state", "step", "success", "tempfail", "timer", "user",
+                 "userdb", "verified", "wanted")
 
-    #: What stands for the password, if the client has only proved that it knows it.
-    proof: Callable[[str], bool] | None
+    #: Of a database behind the cache: the name that it was asked for.
+    asked: str
+    #: Where `held` is from; what belongs to names in the scheme `wanted`.  Both only with `wanted`.
+    holder: Section
+    realm: str | None
+    #: Only if it is true.
+    refused_by_policy: bool
 
     def __init__(self, owner: Any, number: int, mech: str, parts: list[str], plan: Plan,
                  done: Callable[[Request], None]) -> None:
@@ -48,7 +55,9 @@ class Request:
         self.login_user = ""
         self.master_user = ""
         self.password = ""
-        self.proof = None
+        self.wanted = ""                # the scheme of a mechanism that compares by itself
+        self.final = b""                # the last words of the mechanism, for a client that is right
+        self.held: str | None = None    # what the databases have for it
         self.fields: dict[str, str] = {}
         self.hidden: dict[str, str] | None = None
         self.userdb: dict[str, str] | None = None
@@ -56,6 +65,7 @@ class Request:
         self.result = outcome.INTERNAL
         self.success = self.verified = self.failed = self.nopassword = self.noauthenticate = False
         self.seen_internal = False
+        self.tempfail = False           # of userdb fields: they cannot be used
         self.delay_until = 0.0
         self.lookup = False             # of fields only, without a password
         self.penalty = 0                # the value for which it had to wait
@@ -153,6 +163,10 @@ def _secured(request: Request) -> str:
     return "TLS" if value == "tls" else "secured"
 
 
+def _listed(fields: dict[str, str]) -> str:
+    return "\t".join(f"{escape(key)}={escape(value)}" for key, value in fields.items())
+
+
 _GETTERS: dict[str, Callable[[Request], str]] = {
     "user": lambda request: request.user or "",
     "username": lambda request: _local_part(request.user or ""),
@@ -180,7 +194,7 @@ _GETTERS: dict[str, Callable[[Request], str]] = {
     "domain_first": lambda request: _domain(request.user or "").partition("@")[0],
     "domain_last": lambda request: (request.user or "").rpartition("@")[2] if "@" in (request.user or "") else "",
     "master_user": lambda request: request.master_user,
-    "session_pid": lambda request: "",
+    "session_pid": _argument("session_pid"),
     "orig_user": lambda request: request.original_user or "",
     "orig_username": lambda request: _local_part(request.original_user or ""),
     "orig_domain": lambda request: _domain(request.original_user or ""),
@@ -188,5 +202,11 @@ _GETTERS: dict[str, Callable[[Request], str]] = {
     "auth_username": lambda request: _local_part(_auth_user(request)),
     "auth_domain": lambda request: _domain(_auth_user(request)),
     "local_name": _argument("local_name"),
+    "wanted_scheme": lambda request: request.wanted,            # for drivers; no template has a name for it
     "client_id": _argument("client_id"),
+    # for scripts; no %variable has such a name
+    "passdb fields": lambda request: _listed({**request.fields, **(request.hidden or {})}),
+    "userdb fields": lambda request: _listed(request.userdb or {}),
+    "skip_password_check": lambda request: "yes" if request.verified else "",
+    "passdbs_seen_internal_failure": lambda request: "yes" if request.seen_internal else "",
 }

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any, Protocol
 
 from mailproxy.auth import outcome
 from mailproxy.auth.fields import FieldTemplates
-from mailproxy.auth.passdb.driver import ArgsInvalid, Driver
+from mailproxy.auth.passdb.driver import ArgsInvalid, Driver, Verifier, Wearing
 from mailproxy.auth.passdb.table import DRIVERS, NOT_BUILT
 from mailproxy.errors import DriverMissing, Problem
 from mailproxy.variables.functions import wildcard
@@ -23,14 +23,20 @@ _SKIPS = ("never", "authenticated", "unauthenticated")
 
 
 class Section:
-    """One passdb section.  `rules`: outcome -> rule word."""
+    """One passdb section.  `rules`: outcome -> rule word.  `verify`: the driver's, if it compares passwords itself.
+    `needs`: the variables that the driver is asked with.  `max_requests`: of one worker, 0 for any number."""
 
-    __slots__ = ("defaults", "deny", "driver", "driver_name", "fingerprint", "master", "mechanisms", "name", "number",
-                 "overrides", "passes", "rules", "skip", "username_filter", "verbose")
+    __slots__ = ("defaults", "deny", "driver", "driver_name", "fingerprint", "master", "max_requests", "mechanisms",
+                 "name", "needs", "number", "overrides", "passes", "rules", "skip", "username_filter", "verbose",
+                 "verify")
 
     def __init__(self, number: int, passdb: Any, driver: Driver) -> None:
         self.number = number
         self.driver = driver
+        verifier = driver if isinstance(driver, Verifier) else None
+        self.verify = verifier.verify if verifier is not None else None
+        self.needs = verifier.needs if verifier is not None else driver.variables or ()
+        self.max_requests = driver.max_requests if isinstance(driver, Wearing) else 0
         self.driver_name: str = passdb.driver
         self.name: str = passdb.name or passdb.driver
         self.defaults = FieldTemplates(passdb.default_fields)
@@ -44,12 +50,9 @@ class Section:
         self.passes: bool = passdb.pass_
         verbose = passdb.auth_verbose or "default"
         self.verbose = {"yes": True, "no": False}.get(verbose)
-        success = "continue" if passdb.pass_ else passdb.result_success or "return-ok"
-        failure = passdb.result_failure or "continue"
-        self.rules = {outcome.OK: success, outcome.NEXT: "continue-only",
-                      outcome.INTERNAL: passdb.result_internalfail or "continue"}
-        for result in (outcome.MISMATCH, outcome.UNKNOWN, outcome.SCHEME_MISSING):
-            self.rules[result] = failure
+        self.rules = {**rules_of(passdb), outcome.NEXT: "continue-only"}
+        if passdb.pass_:
+            self.rules[outcome.OK] = "continue"
         self.fingerprint = f"{number}\0{passdb.driver}\0{passdb.args}"
 
 
@@ -68,6 +71,42 @@ def compile_filter(patterns: Sequence[str]) -> Callable[[str], bool] | None:
     return accepts
 
 
+def rules_of(section: Any) -> dict[int, str]:
+    """Outcome -> rule word, of a passdb or userdb section."""
+    failure = section.result_failure or "continue"
+    return {outcome.OK: section.result_success or "return-ok",
+            outcome.INTERNAL: section.result_internalfail or "continue",
+            **dict.fromkeys((outcome.MISMATCH, outcome.UNKNOWN, outcome.SCHEME_MISSING), failure)}
+
+
+def check_common(section: Any, kind: str, drivers: Container[str], not_built: Container[str],
+                 complain: Callable[[Any, str], None]) -> None:
+    """What is wrong with the settings that passdb and userdb sections share.  `kind`: which of them it is."""
+    if not section.driver:
+        complain(section, f"{kind} is missing driver")
+    elif section.driver in not_built:
+        complain(section, f"Support not compiled in for {kind} driver '{section.driver}'")
+    elif section.driver not in drivers:
+        complain(section, f"Unknown {kind} driver '{section.driver}'")
+    for setting in ("result_success", "result_failure", "result_internalfail"):
+        value = getattr(section, setting)
+        if value and value not in RULES:
+            complain(section, f"{kind}: Unknown {setting}: {value}")
+
+
+class Numbered(Protocol):
+    """What passdb and userdb sections have in common."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def fingerprint_of(sections: Iterable[Numbered]) -> str:
+    """Tells an auth-worker with another configuration apart."""
+    text = "\n".join(section.fingerprint for section in sections)
+    return hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+
+
 class Sections:
     """Collects sections over all protocols, and the problems found on the way."""
 
@@ -83,11 +122,6 @@ class Sections:
         found = [section for passdb in passdbs if (section := self._section(passdb)) is not None]
         self._check_list(passdbs)
         return tuple(found)
-
-    def fingerprint(self) -> str:
-        """Tells an auth-worker with another configuration apart."""
-        text = "\n".join(section.fingerprint for section in self.all)
-        return hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
 
     def _section(self, passdb: Any) -> Section | None:
         identity = (passdb.path, passdb.line, passdb.driver, passdb.name, passdb.args, passdb.default_fields,
@@ -105,6 +139,7 @@ class Sections:
 
     def _make(self, passdb: Any) -> Section | None:
         before = len(self.problems)
+        check_common(passdb, "passdb", DRIVERS, NOT_BUILT, self._problem)
         self._check(passdb)
         maker = DRIVERS.get(passdb.driver)
         if maker is None or len(self.problems) > before:
@@ -117,16 +152,6 @@ class Sections:
             return None
 
     def _check(self, passdb: Any) -> None:
-        if not passdb.driver:
-            self._problem(passdb, "passdb is missing driver")
-        elif passdb.driver in NOT_BUILT:
-            self._problem(passdb, f"Support not compiled in for passdb driver '{passdb.driver}'")
-        elif passdb.driver not in DRIVERS:
-            self._problem(passdb, f"Unknown passdb driver '{passdb.driver}'")
-        for setting in ("result_success", "result_failure", "result_internalfail"):
-            value = getattr(passdb, setting)
-            if value and value not in RULES:
-                self._problem(passdb, f"passdb: Unknown {setting}: {value}")
         if passdb.skip and passdb.skip not in _SKIPS:
             self._problem(passdb, f"passdb: Unknown skip: {passdb.skip}")
         if passdb.pass_ and passdb.result_success not in ("", "return-ok", "continue"):

@@ -11,14 +11,19 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from mailproxy.auth.cache import Cache
 from mailproxy.auth.chain import Plan
 from mailproxy.auth.client import Client
 from mailproxy.auth.failures import FailureQueue
 from mailproxy.auth.journal import Journal
 from mailproxy.auth.master import Master
 from mailproxy.auth.penalty import Penalty
+from mailproxy.auth.policy import Policy
 from mailproxy.auth.proxying import Proxying
+from mailproxy.auth.request import Request
 from mailproxy.auth.resolver import Resolver
+from mailproxy.auth.userchain import UserPlan
+from mailproxy.auth.workers import Pool
 from mailproxy.ipc.contract import Child, Listener
 from mailproxy.log.pipe import Log
 from mailproxy.net.loop import IN, Loop, quiet_close
@@ -38,17 +43,20 @@ def role_of(name: str) -> str:
 
 
 class Server:
-    __slots__ = ("_accepting", "_child", "_clients", "_connections", "_pids", "default_plan", "dirty", "failures",
-                 "journal", "log", "loop", "mech_lines", "mechanisms", "penalty", "pid", "plans",
-                 "plans_by_parameter", "proxying", "resolver", "started", "tracing")
+    __slots__ = ("_accepting", "_child", "_clients", "_connections", "_pids", "_user_plans", "cache", "default_plan",
+                 "dirty", "failures", "journal", "log", "loop", "mech_lines", "mechanisms", "penalty", "pid", "plans",
+                 "plans_by_parameter", "policy", "pool", "proxying", "resolver", "started", "tracing")
 
-    def __init__(self, loop: Loop, log: Log, journal: Journal, plans: dict[str, Plan], default_plan: Plan,
-                 child: Child) -> None:
+    def __init__(self, loop: Loop, log: Log, journal: Journal, plans: dict[str, Plan],
+                 user_plans: dict[str, UserPlan], child: Child, pool: Pool, cache: Cache | None) -> None:
         self.loop = loop
         self.log = log
         self.journal = journal
         self.plans = plans
-        self.default_plan = default_plan
+        self.default_plan = default_plan = plans[""]
+        self._user_plans = {id(plan): user_plans[name] for name, plan in plans.items()}
+        self.pool = pool
+        self.cache = cache
         self.plans_by_parameter = {f"service={name}": plan for name, plan in plans.items() if name}
         self.tracing = journal.debug
         self.pid = os.getpid()
@@ -59,6 +67,7 @@ class Server:
         self.mech_lines = "".join("\t".join(("MECH", name, *FLAGS[name])) + "\n" for name in names)
         self.failures = FailureQueue(loop)
         self.penalty: Penalty | None = None
+        self.policy: Policy | None = None
         self.resolver = Resolver(loop)
         self.proxying = Proxying(journal, self.resolver, settings.auth_proxy_self)
         self.dirty: list[Client] = []
@@ -95,6 +104,7 @@ class Server:
                 break
             except OSError as error:
                 self.log.error(f"accept({listener.name}) failed: {error.strerror}")
+                self.loop.rest(listener.socket.fileno(), IN)
                 break
             connection.setblocking(False)
             if role in _REFUSED:
@@ -107,7 +117,7 @@ class Server:
             self._connections += 1
             if role in _MASTERS:
                 path = listener.socket.getsockname()
-                Master(self, connection, self._connections, path)
+                Master(self, connection, self._connections, path, role == "master")
             else:
                 Client(self, connection, role == "login", self._connections)
         self._report()
@@ -120,6 +130,13 @@ class Server:
         except OSError as error:
             self.log.error(f"send({name}) failed: {error.strerror}")
         quiet_close(connection)
+
+    def user_plan(self, request: Request) -> UserPlan:
+        """The userdbs that belong to the request's passdbs."""
+        return self._user_plans[id(request.plan)]
+
+    def login_process(self, pid: int) -> Client | None:
+        return self._pids.get(pid)
 
     def claim(self, pid: int, client: Client) -> bool:
         """A login process' pid belongs to one connection."""

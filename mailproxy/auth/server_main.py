@@ -15,10 +15,13 @@ from typing import Any
 from mailproxy.auth.cache import Cache
 from mailproxy.auth.chain import Plan, make_step
 from mailproxy.auth.journal import Journal
-from mailproxy.auth.passdb.passwd_file import PasswdFile
+from mailproxy.auth.passdb.driver import open_driver
+from mailproxy.auth.passdb.sql import Sql
 from mailproxy.auth.penalty import Penalty
+from mailproxy.auth.policy import WORKERS, Policy
 from mailproxy.auth.server import Server
 from mailproxy.auth.setup import PENALTY_SOCKET, Setup, build
+from mailproxy.auth.userchain import UserPlan
 from mailproxy.auth.workers import Pool
 from mailproxy.ipc.contract import Child
 from mailproxy.log.pipe import Log
@@ -38,11 +41,13 @@ def make_plans(setup: Setup, journal: Journal, pool: Pool, cache: Cache | None) 
 
 def open_drivers(setup: Setup, log: Log) -> None:
     for section in setup.sections:
-        driver = section.driver
-        if isinstance(driver, PasswdFile):
-            driver.log_error = log.error
-        if not driver.blocking:
-            driver.open()
+        if not section.driver.blocking:
+            open_driver(section.driver, log)
+        elif isinstance(section.driver, Sql) and (warning := section.driver.database.warning()):
+            log.warning(warning)
+    for user_section in setup.user_sections:
+        if not user_section.driver.blocking:
+            open_driver(user_section.driver, log)
 
 
 def main(child: Child, prepared: Setup) -> int:
@@ -56,9 +61,13 @@ def main(child: Child, prepared: Setup) -> int:
                 prepared.fingerprint)
     open_drivers(prepared, log)
     plans = make_plans(prepared, journal, pool, cache)
-    server = Server(loop, log, journal, plans, plans[""], child)
+    user_plans = {protocol: UserPlan(sections, journal, pool, cache) for protocol, sections in prepared.userdbs.items()}
+    server = Server(loop, log, journal, plans, user_plans, child, pool, cache)
     if prepared.penalised:
         server.penalty = Penalty(loop, os.path.join(child.base_dir, PENALTY_SOCKET))
+    if view.auth_policy_server_url:
+        policy_pool = Pool(loop, log, os.path.join(child.base_dir, "auth-worker"), WORKERS, prepared.fingerprint)
+        server.policy = Policy(loop, journal, policy_pool, view)
     _watch(child, loop, server, cache)
     server.listen(child.listeners)
     child.report(child.client_limit)

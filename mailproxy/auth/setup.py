@@ -7,8 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mailproxy.auth import policy
 from mailproxy.auth.cache import MIN_SIZE
-from mailproxy.auth.sections import Section, Sections
+from mailproxy.auth.checkpassword import identity_of
+from mailproxy.auth.passdb.checkpassword import CheckPassword as PassProgram
+from mailproxy.auth.sections import Section, Sections, fingerprint_of
+from mailproxy.auth.userdb.checkpassword import CheckPassword as UserProgram
+from mailproxy.auth.userdb.passwd import Passwd
+from mailproxy.auth.usersections import UserSection, UserSections
 from mailproxy.errors import ConfigInvalid, Problem
 from mailproxy.sasl import FLAGS, NOT_BUILT
 
@@ -17,28 +23,39 @@ PENALTY_SOCKET = "anvil-auth-penalty"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """`protocols`: protocol name ("" for all others) -> its auth settings and its passdb sections."""
+    """`protocols`: protocol name ("" for all others) -> its auth settings and its passdb sections; `userdbs`: the
+    same for userdb sections."""
 
     sections: tuple[Section, ...]
+    user_sections: tuple[UserSection, ...]
     protocols: dict[str, tuple[Any, tuple[Section, ...]]]
+    userdbs: dict[str, tuple[UserSection, ...]]
     fingerprint: str
     debug: bool
     penalised: bool                     # failures are counted by address
 
 
 def build(conf: Any) -> Setup:
-    collected = Sections()
-    protocols = {}
-    for protocol in ("", *conf.protocols):
+    collected, users = Sections(), UserSections()
+    protocols, userdbs = {}, {}
+    for protocol in ("", *conf.auth_services):
         view = conf.view(protocol=protocol).auth
-        passdbs = conf.passdbs(protocol)
-        protocols[protocol] = (view, collected.of(passdbs))
+        protocols[protocol] = (view, collected.of(conf.passdbs(protocol)))
+        userdbs[protocol] = users.of(conf.userdbs(protocol))
     view = protocols[""][0]
-    problems = [*collected.problems, *_mechanism_problems(conf, view), *_setting_problems(view)]
+    for section in users.all:
+        if isinstance(section.driver, Passwd):
+            section.driver.valid = (view.first_valid_uid, view.last_valid_uid, view.first_valid_gid,
+                                    view.last_valid_gid)
+    problems = [*collected.problems, *users.problems, *_mechanism_problems(conf, view), *_setting_problems(view)]
     if problems:
         raise ConfigInvalid(problems)
-    return Setup(tuple(collected.all), protocols, collected.fingerprint(), view.auth_debug or view.auth_debug_passwords,
-                 _penalised(conf))
+    for driver in (*(section.driver for section in collected.all), *(section.driver for section in users.all)):
+        if isinstance(driver, PassProgram | UserProgram):
+            driver.program.identity = identity_of(conf.services.get("auth"))
+    fingerprint = fingerprint_of([*collected.all, *users.all])
+    return Setup(tuple(collected.all), tuple(users.all), protocols, userdbs, fingerprint,
+                 view.auth_debug or view.auth_debug_passwords, _penalised(conf))
 
 
 def _penalised(conf: Any) -> bool:
@@ -76,4 +93,5 @@ def _setting_problems(view: Any) -> list[Problem]:
     form, _, size = view.auth_verbose_passwords.partition(":")
     if form not in ("no", "yes", "plain", "sha1") or (size and not size.isdecimal()):
         texts.append(f"auth_verbose_passwords: Invalid value '{view.auth_verbose_passwords}'")
+    texts += policy.problems(view)
     return [Problem("", 0, text) for text in texts]

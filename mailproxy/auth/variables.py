@@ -5,7 +5,7 @@ the order of cache keys.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from mailproxy.variables import Template, Values, compile
@@ -58,5 +58,42 @@ def _asked(prefix: str, rest: str) -> Callable[[Values], str]:
 _FUNCTIONS = {"passdb": partial(_asked, "passdb:"), "userdb": partial(_asked, "userdb:")}
 
 
-def template(text: str, escape: Callable[[str], str] | None = None) -> Template:
-    return compile(text, NAMES, _FUNCTIONS, escape)
+class Said:
+    """The values of a request, and in front of them what a database has said so far: a later field of its answer may
+    use an earlier one.  `prefix`: "passdb:" or "userdb:", the kind of the database."""
+
+    __slots__ = ("_prefix", "_said", "_values")
+
+    def __init__(self, values: Values, prefix: str) -> None:
+        self._values = values
+        self._prefix = prefix
+        self._said: dict[str, str] = {}
+
+    def say(self, name: str, value: str) -> None:
+        self._said[name] = value
+
+    def __getitem__(self, key: str) -> str:
+        if key.startswith(self._prefix):
+            value = self._said.get(key[len(self._prefix):].partition(":")[0])
+            if value is not None:
+                return value
+        return self._values[key]
+
+
+def expand_fields(templates: Iterable[tuple[str, Template]], values: Values, prefix: str) -> list[tuple[str, str]]:
+    """A database's fields, in order.  ExpandError."""
+    said = Said(values, prefix)
+    pairs = []
+    for name, each in templates:
+        value = each.expand(said)
+        said.say(name, value)
+        pairs.append((name, value))
+    return pairs
+
+
+def template(text: str, escape: Callable[[str], str] | None = None, *, tables: Iterable[str] = (),
+             names: Iterable[str] = ()) -> Template:
+    """`tables`: what a driver answers itself, as %{table:key}; the values are asked for "table:key".  `names`: single
+    variables of a driver, as `$` for %$."""
+    return compile(text, {**NAMES, **{name: name for name in names}},
+                   {**_FUNCTIONS, **{table: partial(_asked, table + ":") for table in tables}}, escape)

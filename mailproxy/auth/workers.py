@@ -14,13 +14,16 @@ from mailproxy.auth import workerwire
 from mailproxy.auth.passdb.driver import Answer, failure
 from mailproxy.auth.request import Request
 from mailproxy.auth.sections import Section
+from mailproxy.auth.usersections import UserSection
 from mailproxy.errors import ProtocolError
 from mailproxy.ipc.authwire import Lines, encode, unescape
 from mailproxy.log.pipe import Log
 from mailproxy.net.loop import IN, OUT, Loop, Timer, quiet_close
 
-#: Seconds: a lookup, waiting in the queue, a queue worth mentioning, an unused connection, between two mentions.
+#: Seconds: a lookup, a list of all users, waiting in the queue, a queue worth mentioning, an unused connection, between
+#: two mentions.
 LOOKUP_TIMEOUT = 60.0
+LIST_TIMEOUT = 1800.0
 QUEUE_TIMEOUT = 60.0
 QUEUE_WARNING = 3.0
 IDLE_TIMEOUT = 300.0
@@ -35,21 +38,46 @@ Reply = Callable[["list[str] | None", str], None]
 
 
 class _Job:
-    """`make` builds the line for an id."""
+    """`make` builds the line for an id.  `more`: where the names of a list go."""
 
-    __slots__ = ("done", "make", "since", "tries")
+    __slots__ = ("done", "make", "more", "since", "tries")
 
-    def __init__(self, make: Callable[[int], str], done: Reply, since: float) -> None:
+    def __init__(self, make: Callable[[int], str], done: Reply, since: float,
+                 more: Callable[[str], None] | None = None) -> None:
         self.make = make
         self.done = done
         self.since = since
+        self.more = more
         self.tries = 0
+
+
+class Listing:
+    """A list on its way: the reader may make it wait."""
+
+    __slots__ = ("_pool", "worker")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.worker: _Worker | None = None
+
+    def pause(self) -> None:
+        if self.worker is not None:
+            self.worker.read(False)
+
+    def resume(self) -> None:
+        if self.worker is not None:
+            self.worker.read(True)
+
+    def stop(self) -> None:
+        """The rest is not wanted: the worker is cut off rather than listened to."""
+        if self.worker is not None:
+            self._pool.lost(self.worker, "the list was given up", retry=False)
 
 
 class _Worker:
     """One connection.  `up`: the worker has greeted; before that, it may be waiting for a process to take it."""
 
-    __slots__ = ("_lines", "_number", "_out", "_pool", "_timer", "job", "socket", "up")
+    __slots__ = ("_lines", "_number", "_out", "_pool", "_timer", "job", "last", "socket", "up")
 
     def __init__(self, pool: Pool, connection: socket.socket) -> None:
         self._pool = pool
@@ -59,7 +87,7 @@ class _Worker:
         self._number = 0
         self._timer: Timer | None = None
         self.job: _Job | None = None
-        self.up = False
+        self.up = self.last = False
 
     def send(self, line: str) -> None:
         self._out += encode(line) + b"\n"
@@ -84,8 +112,14 @@ class _Worker:
         job.tries += 1
         self._number += 1
         self._timer = self._pool.loop.call_later(
-            LOOKUP_TIMEOUT, lambda: self._pool.lost(self, "Lookup timed out", retry=False))
+            LOOKUP_TIMEOUT if job.more is None else LIST_TIMEOUT,
+            lambda: self._pool.lost(self, "Lookup timed out", retry=False))
         self.send(job.make(self._number))
+
+    def read(self, on: bool) -> None:
+        """Take in what the worker sends, or let it wait."""
+        if self.socket.fileno() >= 0:
+            self._pool.loop.modify(self.socket.fileno(), (IN if on else 0) | (OUT if self._out else 0))
 
     def rest(self) -> None:
         self._timer = self._pool.loop.call_later(IDLE_TIMEOUT, lambda: self._pool.retire(self))
@@ -121,8 +155,14 @@ class _Worker:
             self.up = True
             self._pool.free(self)
             return
+        if number == workerwire.RESTART:
+            self.last = True
+            return
         if self.job is None or number != str(self._number):
             return                                      # the end of a request that was given up
+        if fields[:1] == ["*"] and self.job.more is not None:
+            self.job.more(unescape(fields[1]) if len(fields) > 1 else "")
+            return
         job, self.job = self.job, None
         self._stop_timer()
         self._pool.free(self)
@@ -160,7 +200,7 @@ class Pool:
     # -- what steps ask for ---------------------------------------------------------------------------------------
 
     def lookup(self, section: Section, request: Request, check: bool, done: Callable[[Answer], None]) -> None:
-        values = {name: request[name] for name in section.driver.variables or ()}
+        values = {name: request[name] for name in section.needs}
         password = request.password
 
         def make(number: int) -> str:
@@ -189,6 +229,67 @@ class Pool:
             else:
                 done({"1": True, "0": False}.get(fields[0]), unescape(fields[1]))
         self._submit(_Job(make, answered, self.loop.now))
+
+    def look_up_user(self, section: UserSection, request: Request, done: Callable[[Answer], None]) -> None:
+        values = {name: request[name] for name in section.needs}
+
+        def answered(fields: list[str] | None, reason: str) -> None:
+            try:
+                done(failure(reason) if fields is None else workerwire.parse_answer(fields))
+            except ProtocolError as error:
+                done(failure(f"auth-worker {error}"))
+        self._submit(_Job(lambda number: workerwire.user(number, section.number, values), answered, self.loop.now))
+
+    def list_users(self, section: UserSection, values: dict[str, str], more: Callable[[str], None],
+                   done: Callable[[str | None], None]) -> Listing:
+        """`more` for each name; `done` with None at the end, or with what went wrong."""
+        listing = Listing(self)
+
+        def make(number: int) -> str:
+            listing.worker = next(worker for worker in self._workers if worker.job is job)
+            return workerwire.users(number, section.number, values)
+
+        def answered(fields: list[str] | None, reason: str) -> None:
+            listing.worker = None
+            if fields is None or len(fields) < 2:
+                done(reason or "auth-worker sent a broken answer")
+            else:
+                done(None if fields[0] == "1" else unescape(fields[1]))
+        job = _Job(make, answered, self.loop.now, more)
+        job.tries = _TRIES - 1              # half a list cannot be begun again
+        self._submit(job)
+        return listing
+
+    def make(self, stored: str, scheme: str, user: str, salt: bytes, done: Callable[[bytes | None, str], None]) -> None:
+        """What is stored in another scheme."""
+        def answered(fields: list[str] | None, reason: str) -> None:
+            if fields is None or len(fields) < 2:
+                done(None, reason or "auth-worker sent a broken answer")
+            elif fields[0] == "1":
+                done(encode(unescape(fields[1])), "")
+            else:
+                done(None, unescape(fields[1]))
+        self._submit(_Job(lambda number: workerwire.make(number, stored, scheme, user, salt), answered, self.loop.now))
+
+    def replace(self, section: Section, request: Request, stored: str, done: Callable[[str], None]) -> None:
+        """Write a new password; `done` with what went wrong, "" for nothing."""
+        values = {name: request[name] for name in getattr(section.driver, "update_variables", ())}
+
+        def answered(fields: list[str] | None, reason: str) -> None:
+            done(reason if fields is None else unescape(fields[0]))
+        job = _Job(lambda number: workerwire.replace(number, section.number, stored, values), answered, self.loop.now)
+        job.tries = _TRIES - 1              # nobody knows whether a worker that died had written it
+        self._submit(job)
+
+    def policy(self, command: str, body: str, done: Callable[[int, str, str], None]) -> None:
+        """The policy server's status and message, and what went wrong."""
+        def answered(fields: list[str] | None, reason: str) -> None:
+            if fields is None or len(fields) < 3 or fields[0] not in workerwire.POLICY_STATUSES:
+                done(0, "", reason or "auth-worker sent a broken answer")
+            else:
+                done(int(fields[0]), unescape(fields[1]), unescape(fields[2]))
+        job = _Job(lambda number: workerwire.policy(number, command, body), answered, self.loop.now)
+        self._submit(job)
 
     # -- the pool -------------------------------------------------------------------------------------------------
 
@@ -229,7 +330,9 @@ class Pool:
 
     def free(self, worker: _Worker) -> None:
         """The worker has answered: the next request, or rest."""
-        if self._queue:
+        if worker.last:
+            self.lost(worker, "")
+        elif self._queue:
             worker.start(self._queue.popleft())
         else:
             self._idle.append(worker)

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 
-from mailproxy.sasl.mechanism import Answer, Challenge, Proof, Refusal, to_bytes, to_text
+from mailproxy.sasl.mechanism import Answer, Challenge, Refusal, Verdict, Wanted, to_text
 
 _CHALLENGE = re.compile(rb"<([0-9a-f]{1,8})\.([0-9a-f]{1,8})\.([0-9a-f]{1,16})\.")
 _DIGEST = 16
@@ -19,7 +19,7 @@ _DIGEST = 16
 class Server:
     """`pid`, `connection`: what the handshake has told the asking process; `started`: since when we run."""
 
-    __slots__ = ("_connection", "_pid", "_started")
+    __slots__ = ("_challenge", "_connection", "_digest", "_pid", "_started")
 
     def __init__(self, pid: int, connection: int, started: float) -> None:
         self._pid = pid
@@ -37,5 +37,9 @@ class Server:
         if match is None or int(match[1], 16) != self._pid or int(match[2], 16) != self._connection \
                 or int(match[3], 16) < int(self._started):
             return Refusal("invalid challenge")
-        return Proof(to_text(user), lambda password: hmac.compare_digest(
-            hashlib.md5(challenge + to_bytes(password), usedforsecurity=False).digest(), digest))
+        self._challenge, self._digest = challenge, digest
+        return Wanted("PLAIN", to_text(user))
+
+    def check(self, held: bytes | None) -> Answer:
+        return Verdict(held is not None and hmac.compare_digest(
+            hashlib.md5(self._challenge + held, usedforsecurity=False).digest(), self._digest))

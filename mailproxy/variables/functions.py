@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mailproxy.errors import MailproxyError
+from mailproxy.sasl.md import md4
 from mailproxy.variables.modifiers import encode
 
 
@@ -103,7 +104,8 @@ def _rounds(algorithm: str, data: bytes, salt: bytes, rounds: int) -> bytes:
         return hashlib.pbkdf2_hmac("sha256", data, salt, rounds, _PKCS5_BYTES)
     try:
         for _ in range(rounds):
-            data = hashlib.new(HASHES[algorithm], salt + data, usedforsecurity=False).digest()
+            data = md4(salt + data) if algorithm == "md4" else \
+                hashlib.new(HASHES[algorithm], salt + data, usedforsecurity=False).digest()
     except ValueError:
         raise ExpandError(f"hash function '{algorithm}' is not available on this system") from None
     return data

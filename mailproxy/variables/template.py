@@ -85,23 +85,31 @@ class _Compiler:
                 return failing("Unknown variable '%'"), len(text)
             name = text[at + 1:end]
             at = end + 1
+            getter = self.named(name, None if changed else escape)
         else:
             name = text[at]
             at += 1
-        getter = self.named(name, None if changed else escape)
+            getter = self.input(name)
         if changed:
             getter = _changing(getter, letters, offset, width, zeros)
         if escape is not None and (changed or not name.startswith("if;")):
             getter = _escaping(getter, escape)
         return getter, at
 
-    def named(self, name: str, escape: Escape | None = None) -> Getter:
+    def input(self, name: str) -> Getter:
+        """A value of the request; letters stand without braces, longer names within."""
         key = self.names.get(name)
-        if key is not None:
-            def known(values: Values) -> str:
-                return values[key]
-            self.inputs.setdefault(key, known)
-            return known
+        if key is None:
+            return self.inputs.setdefault(name, failing(f"Unknown variable '%{name}'"))
+
+        def known(values: Values) -> str:
+            return values[key]
+        self.inputs.setdefault(key, known)
+        return known
+
+    def named(self, name: str, escape: Escape | None = None) -> Getter:
+        if len(name) > 1 and name in self.names:
+            return self.input(name)
         prefix, colon, rest = name.partition(":")
         function = self.functions.get(prefix) if colon else None
         if function is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from mailproxy.auth import outcome
 from mailproxy.auth.passdb.driver import Answer, ArgsInvalid, Pairs, failure, unknown
 from mailproxy.auth.schemes import detect
-from mailproxy.auth.variables import template
+from mailproxy.auth.variables import Said, template
 from mailproxy.variables import ExpandError, Template, Values
 
 #: Files kept at once when the path has variables; the oldest goes first.
@@ -33,15 +33,21 @@ def _backslashes(value: str) -> str:
     return value.translate({ord(char): "\\" + char for char in "\"'\\"})
 
 
+#: What is kept of a line, the extra fields last; made of the line's fields.
+Row = tuple[str, ...]
+RowMaker = Callable[[list[str]], Row]
+
+
 class _File:
-    """One file.  `users`: name -> (password field, extra fields text), or the Answer made of them at the first
-    lookup when they hold no variables.  None: could not be read."""
+    """One file.  `users`: name -> row, or the Answer made of it at the first lookup when it holds no variables.
+    None: could not be read."""
 
-    __slots__ = ("_checked", "_stamp", "error", "missing", "path", "users", "warnings")
+    __slots__ = ("_checked", "_make_row", "_stamp", "error", "missing", "path", "users", "warnings")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, make_row: RowMaker) -> None:
         self.path = path
-        self.users: dict[str, tuple[str, str] | Answer] | None = None
+        self._make_row = make_row
+        self.users: dict[str, Row | Answer] | None = None
         self.missing = False
         self.error = ""
         self.warnings: list[str] = []
@@ -78,8 +84,8 @@ class _File:
         self.error = ""
         self._stamp = stamp
 
-    def _parse(self, text: str) -> dict[str, tuple[str, str] | Answer]:
-        users: dict[str, tuple[str, str] | Answer] = {}
+    def _parse(self, text: str) -> dict[str, Row | Answer]:
+        users: dict[str, Row | Answer] = {}
         for line in text.split("\n"):
             line = line.removesuffix("\r")
             if not line or line[0] in "#:":
@@ -89,11 +95,19 @@ class _File:
             if name in users:
                 self.warnings.append(f"User {name} exists more than once")
                 continue
-            extra = fields[7] if len(fields) > 7 else ""
-            if extra.startswith(":"):                           # mail location of the oldest format
-                extra = "userdb_mail=" + extra[1:].replace(" ", "\x01")
-            users[name] = (fields[1] if len(fields) > 1 else "", extra)
+            users[name] = self._make_row(fields)
         return users
+
+
+def extra_fields(fields: list[str]) -> str:
+    extra = fields[7] if len(fields) > 7 else ""
+    if extra.startswith(":"):                                   # mail location of the oldest format
+        extra = "userdb_mail=" + extra[1:].replace(" ", "\x01")
+    return extra
+
+
+def _password_and_extra(fields: list[str]) -> Row:
+    return fields[1] if len(fields) > 1 else "", extra_fields(fields)
 
 
 def _reason(error: Exception) -> str:
@@ -101,10 +115,13 @@ def _reason(error: Exception) -> str:
 
 
 class PasswdFile:
+    """The passdb; the userdb of the same name differs in what it keeps of a line and makes of it."""
+
     __slots__ = ("_clock", "_files", "_name", "_path", "_plain_name", "_templates", "default_scheme", "log_error")
 
     blocking = False
     variables: tuple[str, ...] | None = None        # it is a cache itself
+    _make_row: RowMaker = staticmethod(_password_and_extra)
 
     def __init__(self, args: str, clock: Callable[[], float] = time.monotonic) -> None:
         scheme, name_format, path = "CRYPT", "%u", args.strip()
@@ -141,7 +158,7 @@ class PasswdFile:
         if file is None:
             if len(self._files) >= MAX_FILES:
                 del self._files[next(iter(self._files))]
-            file = self._files[path] = _File(path)
+            file = self._files[path] = _File(path, self._make_row)
         file.refresh(self._clock())
         if file.warnings:
             for text in file.warnings:
@@ -165,13 +182,16 @@ class PasswdFile:
                 return row
             if not isinstance(row, tuple):
                 return unknown()
-            answer = Answer(outcome.OK, self._password(row[0]), self._fields(row[1], values))
-            if "%" not in row[1]:
+            answer = self._answer(row, values)
+            if "%" not in row[-1]:
                 answer.shared = True
                 file.users[name] = answer
             return answer
         except ExpandError as error:
             return failure(f"Failed to expand passwd-file {self._path.source}: {error}")
+
+    def _answer(self, row: Row, values: Values) -> Answer:
+        return Answer(outcome.OK, self._password(row[0]), self._fields(row[-1], values))
 
     def _password(self, field: str) -> str | None:
         if not field:
@@ -185,6 +205,7 @@ class PasswdFile:
 
     def _fields(self, extra: str, values: Values) -> Pairs:
         pairs: Pairs = []
+        said = Said(values, "passdb:") if "%{passdb:" in extra else None
         for word in extra.split(" ") if extra else ():
             key, _, value = word.partition("=")
             if not key:
@@ -195,6 +216,8 @@ class PasswdFile:
                     if len(self._templates) >= MAX_FILES:
                         self._templates.clear()
                     compiled = self._templates[value] = template(value)
-                value = compiled.expand(values)
+                value = compiled.expand(said or values)
+            if said is not None:
+                said.say(key, value)
             pairs.append((key, value.replace("\x01", " ")))
         return pairs

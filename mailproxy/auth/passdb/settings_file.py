@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 
 from mailproxy.auth.passdb.driver import ArgsInvalid
+from mailproxy.config import includes
 
 MAX_SIZE = 1024 * 1024
 MAX_INCLUDES = 16
@@ -23,15 +24,17 @@ def load(path: str, defaults: Mapping[str, str]) -> dict[str, str]:
 def _load(path: str, settings: dict[str, str], depth: int) -> None:
     if depth > MAX_INCLUDES:
         raise ArgsInvalid(f"{path}: includes are nested too deep")
+    for number, line in lines_of(path):
+        _line(path, number, line, settings, depth)
+
+
+def lines_of(path: str) -> list[tuple[int, str]]:
+    """(number, text) of each line, without comments, continued ones joined."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read(MAX_SIZE + 1)
+        text = includes.read(path, MAX_SIZE)
     except OSError as error:
         raise ArgsInvalid(f"Can't open configuration file {path}: {error.strerror}") from None
-    if len(text) > MAX_SIZE:
-        raise ArgsInvalid(f"{path}: larger than {MAX_SIZE} bytes")
-    for number, line in _logical_lines(text):
-        _line(path, number, line, settings, depth)
+    return _logical_lines(text)
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
@@ -86,6 +89,21 @@ def _line(path: str, number: int, line: str, settings: dict[str, str], depth: in
         raise ArgsInvalid(f"Error in configuration file {path} line {number}: Expecting '='")
     if key not in settings:
         raise ArgsInvalid(f"Error in configuration file {path} line {number}: Unknown setting: {key}")
+    settings[key] = unquoted(value)
+
+
+def unquoted(value: str) -> str:
     if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-        value = value[1:-1].replace('\\"', '"').replace("\\'", "'").replace("\\\\", "\\")
-    settings[key] = value
+        return value[1:-1].replace('\\"', '"').replace("\\'", "'").replace("\\\\", "\\")
+    return value
+
+
+def yes(settings: Mapping[str, str], name: str) -> bool:
+    return settings[name].lower() in ("yes", "y", "1")
+
+
+def number(settings: Mapping[str, str], name: str) -> int:
+    value = settings[name]
+    if not (value.isascii() and value.isdigit()) or len(value) > 9:
+        raise ArgsInvalid(f"{name}: not a number: {value}")
+    return int(value)

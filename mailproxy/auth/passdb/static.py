@@ -4,7 +4,7 @@ from __future__ import annotations
 from mailproxy.auth import outcome
 from mailproxy.auth.passdb.driver import Answer, Pairs, failure
 from mailproxy.auth.schemes import split
-from mailproxy.auth.variables import template
+from mailproxy.auth.variables import expand_fields, template
 from mailproxy.variables import ExpandError, Template, Values
 
 
@@ -42,7 +42,7 @@ class Static:
 
     def _make(self, values: Values) -> Answer:
         try:
-            fields: Pairs = [(key, each.expand(values)) for key, each in self._fields]
+            fields: Pairs = expand_fields(self._fields, values, "passdb:")
             password = None
             if self._password is not None:
                 scheme, data = split(self._password.expand(values), self.default_scheme)

@@ -4,6 +4,7 @@
 whoever calls it decides in which process.  Knows nothing of requests.
 """
 from mailproxy.auth.schemes.base import SchemeError, UnknownScheme
-from mailproxy.auth.schemes.registry import detect, generate, names, split, verify
+from mailproxy.auth.schemes.registry import detect, fits, generate, held, known, made_slowly, names, slow, split, verify
 
-__all__ = ["SchemeError", "UnknownScheme", "detect", "generate", "names", "split", "verify"]
+__all__ = ["SchemeError", "UnknownScheme", "detect", "fits", "generate", "held", "known", "made_slowly", "names",
+           "slow", "split", "verify"]

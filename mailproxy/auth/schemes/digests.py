@@ -7,16 +7,20 @@ import secrets
 from collections.abc import Callable
 
 from mailproxy.auth.schemes.base import Generate, SchemeError, Verify
+from mailproxy.sasl import otp
+from mailproxy.sasl.md import hmac_md5_contexts, md4
+from mailproxy.sasl.mechanism import to_bytes, to_text
 
 _SALT = 4
 _PBKDF2_ROUNDS = 5000
 #: What a stored hash may ask of us: more would be a denial of service by the database.
 _PBKDF2_MOST = 10_000_000
 _PBKDF2_SALT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_HEX_SIZE = 32
 
 
 def _hash(name: str) -> Callable[[bytes], bytes]:
+    if name == "md4":                       # the libraries behind hashlib have forgotten it
+        return md4
     return lambda data: hashlib.new(name, data, usedforsecurity=False).digest()
 
 
@@ -60,7 +64,7 @@ def verify_truncated(plain: bytes, stored: bytes, user: str) -> bool:
     """`N-prefix`: only the first N characters count."""
     length, dash, prefix = stored.partition(b"-")
     if not dash or not length.isdigit():
-        return hmac.compare_digest(plain, stored)
+        raise SchemeError("PLAIN-TRUNC missing length: prefix")
     return hmac.compare_digest(plain[:int(length[:9])], prefix)
 
 
@@ -90,8 +94,9 @@ def generate_pbkdf2(plain: bytes, rounds: int, user: str) -> bytes:
 
 
 def digest_md5_input(plain: bytes, user: str) -> bytes:
-    name, _, realm = user.partition("@")
-    return b"%s:%s:%s" % (name.encode("utf-8", "surrogateescape"), realm.encode("utf-8", "surrogateescape"), plain)
+    """The realm is what follows the last @."""
+    name, at, realm = user.rpartition("@")
+    return b"%s:%s:%s" % (to_bytes(name if at else realm), to_bytes(realm if at else ""), plain)
 
 
 def verify_digest_md5(plain: bytes, stored: bytes, user: str) -> bool:
@@ -102,3 +107,26 @@ def generate_digest_md5(plain: bytes, rounds: int, user: str) -> bytes:
     if not user:
         raise SchemeError("digest_md5_generate(): username not given")
     return hashlib.md5(digest_md5_input(plain, user), usedforsecurity=False).digest()
+
+
+def verify_cram_md5(plain: bytes, stored: bytes, user: str) -> bool:
+    return hmac.compare_digest(hmac_md5_contexts(plain), stored)
+
+
+def generate_cram_md5(plain: bytes, rounds: int, user: str) -> bytes:
+    return hmac_md5_contexts(plain)
+
+
+def verify_otp(plain: bytes, stored: bytes, user: str) -> bool:
+    """By the passphrase from which the one-time passwords are made."""
+    state = otp.parse(to_text(stored))
+    if state is None:
+        raise SchemeError("invalid OTP data")
+    algorithm, sequence, seed, held = state
+    return hmac.compare_digest(otp.password(algorithm, sequence, seed, plain), held)
+
+
+def generate_otp(plain: bytes, rounds: int, user: str) -> bytes:
+    seed = secrets.token_hex(8)
+    value = otp.password("sha1", otp.FIRST_SEQUENCE, seed, plain)
+    return f"sha1 {otp.FIRST_SEQUENCE} {seed} {value.hex()}".encode()

@@ -11,7 +11,8 @@ import hmac
 
 from mailproxy.auth.schemes import argon2, crypt, digests
 from mailproxy.auth.schemes.base import BASE64, HEX, TEXT, Generate, Scheme, SchemeError, UnknownScheme, Verify
-from mailproxy.auth.schemes.scram import scram
+from mailproxy.auth.schemes.scram import scram as scram_pair
+from mailproxy.sasl import scram
 
 
 def _verify_md5(plain: bytes, stored: bytes, user: str) -> bool:
@@ -32,6 +33,7 @@ def _row(name: str, native: int, size: int, pair: tuple[Verify, Generate]) -> Sc
 
 
 _PLAIN = (digests.verify_plain, digests.generate_plain)
+_CRAM_MD5 = (digests.verify_cram_md5, digests.generate_cram_md5)
 _SCHEMES = {row.name: row for row in (
     _row("PLAIN", TEXT, 0, _PLAIN),
     _row("CLEAR", TEXT, 0, _PLAIN),
@@ -58,9 +60,20 @@ _SCHEMES = {row.name: row for row in (
     _row("ARGON2ID", TEXT, 0, (argon2.verify, argon2.generate_id)),
     _row("PBKDF2", TEXT, 0, (digests.verify_pbkdf2, digests.generate_pbkdf2)),
     _row("DIGEST-MD5", HEX, 16, (digests.verify_digest_md5, digests.generate_digest_md5)),
-    _row("SCRAM-SHA-1", TEXT, 0, scram("sha1")),
-    _row("SCRAM-SHA-256", TEXT, 0, scram("sha256")),
+    _row("CRAM-MD5", HEX, 32, _CRAM_MD5),
+    _row("HMAC-MD5", HEX, 32, _CRAM_MD5),
+    _row("PLAIN-MD4", HEX, 16, digests.digest("md4")),
+    _row("OTP", TEXT, 0, (digests.verify_otp, digests.generate_otp)),
+    _row("SCRAM-SHA-1", TEXT, 0, scram_pair("sha1")),
+    _row("SCRAM-SHA-256", TEXT, 0, scram_pair("sha256")),
 )}
+_CLEAR = frozenset(("PLAIN", "CLEAR", "CLEARTEXT"))
+#: Those that take long: milliseconds, or as long as whoever made the hash wanted.
+_SLOW = frozenset(("SHA256-CRYPT", "SHA512-CRYPT", "BLF-CRYPT", "ARGON2I", "ARGON2ID", "PBKDF2", "SCRAM-SHA-1",
+                   "SCRAM-SHA-256", "OTP"))
+_QUICK_CRYPT = "$1$"
+#: What a one-time password's owner has in mind is not what a database holds in clear.
+_UNMAKEABLE = frozenset(("OTP",))
 _ENCODINGS = {"HEX": HEX, "B64": BASE64, "BASE64": BASE64}
 
 
@@ -100,6 +113,57 @@ def verify(stored: str, plain: str, user: str = "") -> bool:
         return scheme.verify(plain.encode("utf-8", "surrogateescape"), raw, user)
     except UnknownScheme:
         raise
+    except SchemeError as error:
+        raise SchemeError(f"Password data is not valid for scheme {spelled}: {error}") from None
+
+
+def known(spelled: str) -> None:
+    """UnknownScheme, if it is not."""
+    try:
+        _find(spelled)
+    except UnknownScheme:
+        raise UnknownScheme(f"Unknown scheme: {spelled.upper()}") from None
+
+
+def slow(stored: str) -> bool:
+    """Does comparing a password with this take so long that others would wait?"""
+    spelled, data = split(stored, "")
+    name = spelled.upper().partition(".")[0]
+    return name in _SLOW or (name == "CRYPT" and data.startswith("$") and not data.startswith(_QUICK_CRYPT))
+
+
+def made_slowly(stored: str, wanted: str) -> bool:
+    """Would `held` have to compute for long?"""
+    return wanted in _SLOW and split(stored, "")[0].upper().partition(".")[0] in _CLEAR
+
+
+def fits(stored: str, wanted: str) -> str:
+    """Why the scheme `wanted` cannot be had of what is stored; "" when it can.  SchemeError as for `verify`."""
+    scheme, encoding = _find(split(stored, "")[0])
+    if scheme.name in _CLEAR:
+        return f"Requested {wanted} scheme, but we have only {scheme.name}" if wanted in _UNMAKEABLE else ""
+    if scheme.verify is not _SCHEMES[wanted].verify:
+        return f"Requested {wanted} scheme, but we have only {scheme.name}"
+    _decoded(scheme, encoding, stored)
+    return ""
+
+
+def held(stored: str, wanted: str, user: str = "", salt: bytes = b"") -> bytes:
+    """What is stored as data of the scheme `wanted`, made of the password if that is stored in clear (for SCRAM with
+    this salt).  `fits` says whether it can be had."""
+    scheme, encoding = _find(split(stored, "")[0])
+    raw = _decoded(scheme, encoding, stored)
+    if scheme.name not in _CLEAR or wanted in _CLEAR:
+        return raw
+    if wanted in scram.HASHES:
+        return scram.stored(scram.HASHES[wanted], raw, salt)
+    return _SCHEMES[wanted].generate(raw, 0, user)
+
+
+def _decoded(scheme: Scheme, encoding: int | None, stored: str) -> bytes:
+    spelled, data = split(stored, "")
+    try:
+        return _decode(scheme, encoding, data)
     except SchemeError as error:
         raise SchemeError(f"Password data is not valid for scheme {spelled}: {error}") from None
 

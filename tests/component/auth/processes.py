@@ -50,7 +50,8 @@ class Ours:
         self._base.mkdir()
         write_files(scenario, directory)
         setup = server_main.prepare(StandIn(scenario, str(directory)), None)
-        self._listeners = [_listener(self._base / name, name) for name in ("auth-client", "login/login", "auth-userdb")]
+        self._listeners = [_listener(self._base / name, name)
+                           for name in ("auth-client", "login/login", "auth-userdb", "auth-master")]
         self._worker_listener = _listener(self._base / "auth-worker", "auth-worker")
         self._log_path = directory / "ours.log"
         self._log_fd = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

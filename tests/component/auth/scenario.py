@@ -6,8 +6,10 @@ role with the attribute names of the configuration package.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any
+
+from mailproxy.secret import Secret
 
 AUTH_DEFAULTS: dict[str, Any] = {
     "auth_mechanisms": ("plain", "login"), "auth_default_realm": "",
@@ -17,7 +19,14 @@ AUTH_DEFAULTS: dict[str, Any] = {
     "auth_failure_delay": 0.0, "auth_cache_size": 0, "auth_cache_ttl": 3600.0, "auth_cache_negative_ttl": 3600.0,
     "auth_cache_verify_password_with_worker": False, "auth_worker_max_count": 30, "auth_proxy_self": "",
     "auth_ssl_require_client_cert": False, "auth_ssl_username_from_cert": False,
-    "auth_anonymous_username": "anonymous",
+    "first_valid_uid": 500, "last_valid_uid": 0, "first_valid_gid": 1, "last_valid_gid": 0,
+    "auth_anonymous_username": "anonymous", "auth_realms": (),
+    "auth_policy_server_url": "", "auth_policy_server_api_header": "", "auth_policy_server_timeout_msecs": 2000,
+    "auth_policy_hash_mech": "sha256", "auth_policy_hash_nonce": Secret(""), "auth_policy_hash_truncate": 12,
+    "auth_policy_request_attributes": "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} "
+                                      "device_id=%{client_id} protocol=%s session_id=%{session}",
+    "auth_policy_reject_on_fail": False, "auth_policy_check_before_auth": True, "auth_policy_check_after_auth": True,
+    "auth_policy_report_after_auth": True, "auth_policy_log_only": False,
 }
 AuthView = make_dataclass("AuthView", list(AUTH_DEFAULTS), frozen=True)
 
@@ -56,23 +65,30 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     sqlite: str = ""                    # SQL script that makes @DIR@/users.db
+    userdbs: list[Passdb] = field(default_factory=list)
+
+
+def _placed(sections: list[Passdb], directory: str, line: int) -> tuple[Passdb, ...]:
+    return tuple(replace(section, args=section.args.replace("@DIR@", directory), line=number)
+                 for number, section in enumerate(sections, line))
 
 
 class StandIn:
     """What the auth role reads of a configuration."""
 
-    protocols = ("imap",)
+    protocols = auth_services = ("imap",)
     services: Mapping[str, Any] = {}                # no anvil: no penalties
 
     def __init__(self, scenario: Scenario, directory: str) -> None:
         self._view = _View(AuthView(**{**AUTH_DEFAULTS, **scenario.settings}))
-        self._passdbs = tuple(
-            Passdb(**{**{each.name: getattr(passdb, each.name) for each in fields(passdb)},
-                      "args": passdb.args.replace("@DIR@", directory), "line": number})
-            for number, passdb in enumerate(scenario.passdbs, 1))
+        self._passdbs = _placed(scenario.passdbs, directory, 1)
+        self._userdbs = _placed(scenario.userdbs, directory, 1000)
 
     def view(self, protocol: str = "", **_filters: object) -> _View:
         return self._view
+
+    def userdbs(self, protocol: str = "") -> tuple[Any, ...]:
+        return self._userdbs
 
     def passdbs(self, protocol: str = "") -> tuple[Passdb, ...]:
         return self._passdbs
@@ -84,6 +100,8 @@ _DURATIONS = ("auth_failure_delay", "auth_cache_ttl", "auth_cache_negative_ttl")
 def _value(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Secret):
+        return value.reveal()
     if isinstance(value, tuple):
         return " ".join(value)
     if key in _DURATIONS:
@@ -100,13 +118,14 @@ def dovecot_conf(scenario: Scenario, directory: str) -> str:
     out += [f"{key} = {_value(key, value)}" for key, value in
             {"auth_mechanisms": AUTH_DEFAULTS["auth_mechanisms"], "auth_failure_delay": 0.0,
              **scenario.settings}.items()]
-    for passdb in scenario.passdbs:
-        out.append("passdb {")
-        for each in fields(passdb):
-            value = getattr(passdb, each.name)
-            if each.name in ("path", "line") or value == each.default:
-                continue
-            name = "pass" if each.name == "pass_" else each.name
-            out.append(f"  {name} = {_value(name, value)}".replace("@DIR@", directory))
-        out.append("}")
+    for kind, sections in (("passdb", scenario.passdbs), ("userdb", scenario.userdbs)):
+        for section in sections:
+            out.append(kind + " {")
+            for each in fields(section):
+                value = getattr(section, each.name)
+                if each.name in ("path", "line") or value == each.default:
+                    continue
+                name = "pass" if each.name == "pass_" else each.name
+                out.append(f"  {name} = {_value(name, value)}".replace("@DIR@", directory))
+            out.append("}")
     return "\n".join(out) + "\n"

@@ -27,7 +27,8 @@ _USERS = "\n".join((
     "unnamed:{PLAIN}pw::::::proxy=y host=no-such-host.invalid",
     "broken:{NOSUCH}pw::::::proxy=y host=127.0.0.9", ""))
 _SCENARIO = Scenario([Passdb("passwd-file", "@DIR@/users")], {}, {"users": _USERS})
-_LOOKUPS = [f"PASS\t{number}\t{user}\tservice=lmtp\tlip=127.0.0.1\tlport=24\trip=10.9.8.7" for number, user in enumerate((
+_ASKED = "service=lmtp\tlip=127.0.0.1\tlport=24\trip=10.9.8.7"
+_LOOKUPS = [f"PASS\t{number}\t{user}\t{_ASKED}" for number, user in enumerate((
     "plain", "Full", "rename", "refused", "self", "elsewhere", "local", "fails", "nets", "nopass", "unnamed", "nobody",
     "a b", "pl\x01tain"), 1)] + [
     "PASS\t50\tnets\tservice=lmtp\trip=1.2.3.4", "PASS\t51\tlocal\tservice=x\tforward_fields=a=b",

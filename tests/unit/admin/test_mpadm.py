@@ -108,7 +108,8 @@ def test_help_names_every_command_and_option(run: Run) -> None:
 
 @pytest.mark.parametrize("words", [
     [], ["nonsense"], ["service"], ["-q"], ["-f"], ["stop", "now"], ["service", "stop"], ["auth", "test"],
-    ["auth", "test", "u", "p", "more"], ["pw", "-p"], ["pw", "bare"], ["auth", "cache", "flush", "user"]])
+    ["auth", "test", "u", "p", "more"], ["pw", "-p"], ["pw", "bare"], ["auth", "cache", "flush", "-z"],
+    ["auth", "lookup"], ["user", "-f", "a", "-e", "b", "u"], ["auth", "login", "u", "p", "more"]])
 def test_wrong_usage_is_64(run: Run, words: list[str]) -> None:
     code, text, errors = run(*words)
     assert (code, text) == (64, "")
@@ -116,15 +117,17 @@ def test_wrong_usage_is_64(run: Run, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ["stop"], ["reload"], ["log", "reopen"], ["service", "status"], ["service", "stop", "x"], ["process", "status"],
-    ["auth", "cache", "flush"]])
+    ["stop"], ["reload"], ["log", "reopen"], ["service", "status"], ["service", "stop", "x"], ["process", "status"]])
 def test_no_daemon_is_75_and_says_where_it_looked(run: Run, base: Path, words: list[str]) -> None:
     assert run(*words) == (75, "", f"Fatal: mailproxy is not running (read from {base}/master.pid)\n")
 
 
-def test_auth_test_without_a_daemon(run: Run, base: Path) -> None:
-    assert run("auth", "test", "u", "p") == (
-        75, "", f"Fatal: connect({base}/auth-client) failed: No such file or directory\n")
+@pytest.mark.parametrize(("words", "name"), [
+    (["auth", "test", "u", "p"], "auth-client"), (["auth", "login", "u", "p"], "auth-login"),
+    (["auth", "lookup", "u"], "auth-userdb"), (["user", "u"], "auth-userdb"),
+    (["auth", "cache", "flush"], "auth-master")])
+def test_auth_without_a_daemon(run: Run, base: Path, words: list[str], name: str) -> None:
+    assert run(*words) == (75, "", f"Fatal: connect({base}/{name}) failed: No such file or directory\n")
 
 
 def test_a_broken_configuration_is_89_and_a_missing_one_75(run: Run, base: Path) -> None:

@@ -92,7 +92,7 @@ def test_sql_without_a_database_is_an_internal_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "error"), [
-    ("driver = mysql\nconnect = x", "driver 'mysql' is not supported"), ("connect = x", "driver not set"),
+    ("driver = oracle\nconnect = x", "driver 'oracle' is not supported"), ("connect = x", "driver not set"),
     ("driver = sqlite", "connect string not set"), ("nonsense = 1", "line 1: Unknown setting: nonsense"),
     ("driver", "line 1: Expecting '='"),
 ])

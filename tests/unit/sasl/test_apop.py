@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from mailproxy.sasl.apop import Server
-from mailproxy.sasl.mechanism import Challenge, Proof, Refusal
+from mailproxy.sasl.mechanism import Answer, Challenge, Refusal, Verdict, Wanted
 
 CHALLENGE = b"<1f4.2.6b03.nonce==@host>"
 
@@ -19,13 +19,20 @@ def server() -> Server:
     return Server(0x1f4, 2, 0x6b03 + 0.9)
 
 
+def right(answer: Answer) -> bool:
+    assert isinstance(answer, Verdict)
+    return answer.right
+
+
 def test_a_right_proof_holds_for_the_right_password_alone() -> None:
-    answer = server().respond(message())
-    assert isinstance(answer, Proof)
-    assert answer.authcid == "alice"
-    assert answer.holds("secret")
-    assert not answer.holds("Secret")
-    assert not answer.holds("")
+    mechanism = server()
+    answer = mechanism.respond(message())
+    assert isinstance(answer, Wanted)
+    assert (answer.scheme, answer.authcid) == ("PLAIN", "alice")
+    assert right(mechanism.check(b"secret"))
+    assert not right(mechanism.check(b"Secret"))
+    assert not right(mechanism.check(b""))
+    assert not right(mechanism.check(None))
 
 
 @pytest.mark.parametrize("challenge", [
