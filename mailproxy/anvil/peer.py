@@ -6,6 +6,7 @@ does.  Limits: MAX_LINE bytes a line, OUT_MAX bytes of answers that a peer does 
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -25,17 +26,24 @@ _READ = 65536
 _VERSION = "VERSION\tanvil\t1\t"
 _LARGEST = 0xFFFFFFFF
 _MAX_PID = 0x7FFFFFFF
+_CREDENTIALS = struct.Struct("=iII")
 
 
 class Peer:
-    __slots__ = ("_anvil", "_greeted", "_lines", "_out", "_socket")
+    """`asks`: one of a login process, which may look up counts and nothing else."""
 
-    def __init__(self, anvil: Anvil, connection: socket.socket) -> None:
+    __slots__ = ("_anvil", "_asks", "_greeted", "_held", "_lines", "_out", "_pid", "_socket")
+
+    def __init__(self, anvil: Anvil, connection: socket.socket, *, asks: bool = False) -> None:
         self._anvil = anvil
         self._socket = connection
         self._lines = Lines(MAX_LINE)
+        self._asks = asks
         self._greeted = False
         self._out = b""
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self._pid: int = _CREDENTIALS.unpack(raw)[0]
+        self._held: dict[str, int] = {}     # its own connections, which end with it
         anvil.loop.register(connection.fileno(), IN, self._ready)
 
     def _ready(self, mask: int) -> None:
@@ -72,7 +80,7 @@ class Peer:
         if not name:
             return
         row = _COMMANDS.get(name)
-        if row is None:
+        if row is None or (self._asks and name != "LOOKUP"):
             raise ProtocolError(f"Anvil client input error: Unknown command: {name[:200]}")
         need, command = row
         if len(words) < need:
@@ -82,11 +90,17 @@ class Peer:
     # --- commands --------------------------------------------------------------------------------------------------
 
     def connected(self, words: list[str]) -> None:
-        if not self._anvil.counts.connect(_pid("CONNECT", words[0]), words[1]):
+        pid = _pid("CONNECT", words[0])
+        if self._anvil.counts.connect(pid, words[1]):
+            if pid == self._pid:
+                self._held[words[1]] = self._held.get(words[1], 0) + 1
+        else:
             self._anvil.log.warning(f"connect limit: table is full, not counted: {words[1]}")
 
     def disconnected(self, words: list[str]) -> None:
         pid = _pid("DISCONNECT", words[0])
+        if pid == self._pid and self._held.get(words[1]):
+            self._held[words[1]] -= 1
         if not self._anvil.counts.disconnect(pid, words[1]):
             self._anvil.log.error(f"connect limit: disconnection for unknown pid {pid} + ident {words[1]}")
 
@@ -141,6 +155,9 @@ class Peer:
     def close(self) -> None:
         self._anvil.loop.unregister(self._socket.fileno())
         quiet_close(self._socket)
+        for ident, count in self._held.items():     # a process that died could not say so
+            for _ in range(count):
+                self._anvil.counts.disconnect(self._pid, ident)
         self._anvil.gone(self)
 
 

@@ -59,13 +59,14 @@ class Anvil:
             return
         except OSError as error:
             self.log.error(f"accept({listener.name}) failed: {error.strerror}")
+            self.loop.rest(listener.socket.fileno(), IN)
             return
         if len(self._peers) >= self._child.client_limit:
             self.log.warning(f"client_limit ({self._child.client_limit}) reached, client connection is dropped")
             quiet_close(connection)
             return
         connection.setblocking(False)
-        self._peers.add(Peer(self, connection))
+        self._peers.add(Peer(self, connection, asks=listener.name.startswith("login/")))
         self._report()
 
     def gone(self, peer: Peer) -> None:

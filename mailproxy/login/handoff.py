@@ -55,7 +55,7 @@ class Handoff:
         """`said`: what the protocol tells of the dialogue; `leftover`: what the client has said since."""
         self._loop = loop
         self._connection = connection
-        self._session = connection.session
+        self._session: Session = connection.session
         self._request = request
         self._path = service.path
         self._limit = service.limit

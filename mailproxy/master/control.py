@@ -61,7 +61,10 @@ class Control:
     def _accept(self, mask: int) -> None:
         try:
             connection, _ = self._socket.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:                 # out of descriptors; whoever asks waits, or gives up
+            self._loop.rest(self._socket.fileno(), IN)
             return
         if len(self._clients) >= _MAX_CLIENTS:
             connection.close()

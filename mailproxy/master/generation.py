@@ -10,12 +10,14 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mailproxy.config import mail
+from mailproxy.config.services import UnixListener
 from mailproxy.errors import ConfigInvalid, MailproxyError, Problem
 from mailproxy.ipc.contract import Child, Listener
-from mailproxy.master import identity, program, roles, spawn
+from mailproxy.master import identity, mailservices, program, roles, spawn
 from mailproxy.master.listen import Opening, Sockets
 from mailproxy.master.masterlog import MasterLog
 from mailproxy.master.service import Rules
@@ -117,12 +119,14 @@ def check(conf: Any, table: Mapping[str, str]) -> tuple[list[Plan], list[str]]:
     warnings = [f"protocol {name} is not supported yet, its services are not started"
                 for name in conf.protocols if name not in roles.PROTOCOLS and conf.written("protocols")]
     warnings += conf.unbuilt
+    for_mail, notes = mailservices.wanted(conf)
+    warnings += notes
     plans: list[Plan] = []
     for service in conf.services.values():
         if service.protocol and service.protocol not in roles.PROTOCOLS:
             continue
         try:
-            plan = _plan(conf, service, table, base_dir)
+            plan = _plan(conf, service, table, base_dir, for_mail)
         except ConfigInvalid as failure:
             problems += failure.problems
         except MailproxyError as failure:
@@ -130,7 +134,7 @@ def check(conf: Any, table: Mapping[str, str]) -> tuple[list[Plan], list[str]]:
         else:
             if isinstance(plan, Plan):
                 plans.append(plan)
-            elif plan and conf.service_written(service.name):
+            elif plan and conf.service_written(service.name) and service.name not in mail.STOCK.values():
                 warnings.append(f"service({service.name}): {plan}")
     if not any(plan.service.name == LOG for plan in plans) and not problems:
         problems.append(Problem("", 0, "there is no service log"))
@@ -147,16 +151,17 @@ def settle_tls(conf: Any) -> None:
     openssl.settle(openssl.Defaults(suites, curves), sys.orig_argv)
 
 
-def _plan(conf: Any, service: Any, table: Mapping[str, str], base_dir: str) -> Plan | str:
+def _plan(conf: Any, service: Any, table: Mapping[str, str], base_dir: str, for_mail: frozenset[str]) -> Plan | str:
     """How one service will run, or why it will not."""
     core = conf.view().core
     dotted = roles.find(service.executable, core.libexec_dir, table)
     if dotted is not None:
         role = roles.load(dotted)
         return Plan(service, role.main, identity.resolve(service, base_dir), role.prepare(conf, service))
-    if program.is_stock(service):
+    if program.is_stock(service) and service.name not in for_mail:
         return f"executable {service.executable} is not supported, the service is not started"
-    found = program.find(service, core, title(core.instance_name))
+    found = program.find(service, conf, title(core.instance_name),
+                         for_mail=service.name in for_mail and service.name != mailservices.CONFIG)
     if isinstance(found, str):
         return found
     return Plan(service, program.main, program.identity_of(found, service, base_dir), found)
@@ -171,12 +176,21 @@ def open_listeners(plans: list[Plan], conf: Any, sockets: Sockets) -> Opening:
             if plan.service.name == LOG:        # nobody answers on its listener yet
                 continue
             limits = rules_of(plan.service)
-            plan.listeners = opening.service(plan.service, limits.process_limit * limits.client_limit,
-                                             fifos=plan.is_program)
+            plan.listeners = opening.service(_for_logins(plan.service, conf, plans),
+                                             limits.process_limit * limits.client_limit, fifos=plan.is_program)
     except ConfigInvalid:
         opening.give_up()
         raise
     return opening
+
+
+def _for_logins(service: Any, conf: Any, plans: list[Plan]) -> Any:
+    """Anvil also listens where login processes can ask it, if they hand clients to mail services."""
+    if service.type != "anvil" or not any(isinstance(plan.prepared, program.Program) and plan.prepared.for_mail
+                                          for plan in plans):
+        return service
+    door = UnixListener(mail.listener(service.name), 0o600, conf.view().core.default_login_user, "")
+    return replace(service, unix_listeners=(*service.unix_listeners, door))
 
 
 def rules_of(service: Any) -> Rules:
@@ -208,7 +222,8 @@ def _fill(made: Generation, builder: Builder, plans: list[Plan], core: Any) -> N
     for plan in plans:
         made.pipes[plan.service.name] = _log_pipe(blocking=True)
         made.units[plan.service.name] = Unit(rules_of(plan.service), plan.listeners, builder.loop, builder.log,
-                                             children=builder.children, generations=builder.next_number)
+                                             children=builder.children, generations=builder.next_number,
+                                             has_news=hasattr(plan.prepared, "renew"))
     top = spawn.highest_fd()
     for plan in plans:
         made.units[plan.service.name].launch = _launch(builder, made, plan, core, top)

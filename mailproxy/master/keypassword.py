@@ -14,6 +14,7 @@ from typing import Any
 
 from mailproxy.config.tree import Written
 from mailproxy.errors import MailproxyError
+from mailproxy.master.generation import settle_tls
 from mailproxy.secret import Secret
 
 PROMPT = "Give the password for SSL keys: "
@@ -55,10 +56,17 @@ def _line(fd: int) -> Secret:
     return Secret(text.decode("utf-8", "surrogateescape"))
 
 
-def given(load: Callable[[str], Any], password: Secret) -> Callable[[str], Any]:
-    """`load`, with the password."""
+def given(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`load`, with the password, which is asked for the first time that it is needed: the configuration may have this
+    program started anew first, for OpenSSL's sake."""
+    password: Secret | None = None
+
     def load_with_password(path: str) -> Any:
+        nonlocal password
         conf = load(path)
+        if password is None:
+            settle_tls(conf)
+            password = ask()
         settings = conf.top.node.settings
         if _SETTING not in settings or not settings[_SETTING].text:
             settings[_SETTING] = Written("", "", path=path, line=0, value=password)

@@ -113,6 +113,7 @@ class Opening:
     wanted: set[Key] = field(default_factory=set)
     fresh: list[Key] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)       # those of them about ports that somebody else has
     warnings: list[str] = field(default_factory=list)
 
     def service(self, service: Any, backlog: int, *, fifos: bool = False) -> tuple[Listener, ...]:
@@ -159,7 +160,9 @@ class Opening:
                 self.sockets.held[key] = sock
                 self.fresh.append(key)
             elif key not in self.sockets.borrowed:
-                sock.listen(backlog)        # a reload may have changed it
+                sock.listen(backlog)        # a reload may have changed it, and this, which stays once it is on
+                if inet.reuse_port:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self.wanted.add(key)
             bound = None if host in ("0.0.0.0", "::") else (host, sock.getsockname()[1])
             found.append(Listener(inet.name, INET, sock, inet.ssl, inet.haproxy, bound))
@@ -169,7 +172,8 @@ class Opening:
         if failure.errno == errno.EAFNOSUPPORT and family == socket.AF_INET6 and address == "::":
             self.warnings.append(f"service({service.name}): IPv6 is not available, not listening on ::")
         elif failure.errno == errno.EADDRINUSE:
-            self.errors.append(f"service({service.name}): listen({address}, {port}) failed: {failure.strerror}")
+            self.busy.append(f"service({service.name}): listen({address}, {port}) failed: {failure.strerror}")
+            self.errors.append(self.busy[-1])
         else:
             self.errors.append(f"bind({address}, {port}) failed: {failure.strerror}")
 
@@ -292,15 +296,19 @@ def _answers(path: str) -> bool:
     return True
 
 
-def drop_pending(listeners: tuple[Listener, ...]) -> None:
-    """Accept and close what waits: better than silence."""
+def drop_pending(listeners: tuple[Listener, ...], farewell: bytes = b"") -> None:
+    """Accept and close what waits: better than silence.  `farewell`: what its role has to say to clients in the clear;
+    only they understand it."""
     for listener in listeners:
         for _ in range(_MAX_DROPS):
             try:
                 if listener.kind == FIFO:
                     os.read(listener.socket.fileno(), _DROP_SIZE)
                 else:
-                    listener.socket.accept()[0].close()
+                    connection = listener.socket.accept()[0]
+                    with connection:
+                        if farewell and listener.kind == INET and not (listener.ssl or listener.haproxy):
+                            connection.send(farewell, socket.MSG_DONTWAIT)
             except OSError:         # nothing more, or a connection that is gone already
                 break
 

@@ -3,7 +3,7 @@
 In: a Child, as every role gets it, and the Program that was checked in the master.  Out: the program, running with the
 descriptors and the environment that Dovecot 2.3's master gives to its children:
 
-    0, 1 /dev/null    2 the log pipe    3 /dev/null (no anvil)    4 the notify file of a login service
+    0, 1 /dev/null    2 the log pipe    3 anvil, or /dev/null    4 the notify file of a login service
     5 the status pipe    6 the dead pipe    7... the listeners in the order of the configuration
 
 Dovecot's own programs, those of libexec_dir, give up root by themselves, as RESTRICT_SETUID and its like tell them.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ from mailproxy.master.identity import Identity
 
 _LOG, _ANVIL, _NOTIFY, _STATUS, _DEAD, _FIRST_LISTENER = range(2, 8)
 _NEVER = 4294967295
+#: Seconds that a program waits for anvil before it starts without it.
+_ANVIL_PATIENCE = 1.0
 #: Of Dovecot's own services with Dovecot's own programs these make sense in front of a proxy.
 _USEFUL = frozenset({"health-check"})
 #: Dispositions that the master or its interpreter has changed and exec(2) would keep.
@@ -36,14 +39,13 @@ _RESTORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, sign
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to execute.  `environ` lacks only what differs from child to child.  `stock`: it comes with Dovecot;
-    `asks_config`: it is a mail program, which asks Dovecot's config server for the settings of each user; `counted`:
-    it tells anvil about its sessions."""
+    `for_mail`: it serves users, whose sessions anvil counts; Dovecot's own asks the config service for settings."""
 
     path: str
     argv: tuple[str, ...]
     stock: bool
     environ: dict[str, str] = field(default_factory=dict)
-    asks_config: bool = False
+    for_mail: bool = False
 
 
 def is_stock(service: Any) -> bool:
@@ -55,9 +57,10 @@ def is_stock(service: Any) -> bool:
     return service.name not in _USEFUL and os.path.basename(executable[0]) == builtin.settings["executable"].split()[0]
 
 
-def find(service: Any, core: Any, title: str) -> Program | str:
+def find(service: Any, conf: Any, title: str, *, for_mail: bool) -> Program | str:
     """The program of a service, or why it cannot be had; ConfigInvalid if the configuration is wrong about it.
     `title`: the instance's, for ps."""
+    core = conf.view().core
     _, *arguments = service.executable.split()
     path = mail.program_path(service, core.libexec_dir)
     stock = os.path.dirname(path) == core.libexec_dir.rstrip("/")
@@ -71,7 +74,9 @@ def find(service: Any, core: Any, title: str) -> Program | str:
         raise ConfigInvalid([Problem("", 0, f"{where}: chroot can't be used with {path}, only Dovecot's own programs "
                                             "enter it by themselves")])
     # Dovecot's own execute themselves once more, through doveconf, by the name that they were called by
-    return Program(path, (path if stock else f"{title}/{os.path.basename(path)}", *arguments), stock)
+    if for_mail and stock and not conf.written("base_dir"):
+        arguments = ["-o", f"base_dir={core.base_dir}", *arguments]     # Dovecot's default is another one
+    return Program(path, (path if stock else f"{title}/{os.path.basename(path)}", *arguments), stock, for_mail=for_mail)
 
 
 def identity_of(found: Program, service: Any, base_dir: str) -> Identity:
@@ -87,7 +92,8 @@ def complete(found: Program, child: Child, conf: Any, who: Identity) -> Program:
     environ = environment.imported()
     environ.update({
         "DOVECOT_CHILD_PROCESS": "1",
-        "CONFIG_FILE": os.path.join(child.base_dir, "config") if found.asks_config else os.path.abspath(conf.path),
+        "CONFIG_FILE": os.path.join(child.base_dir, "config") if found.for_mail and found.stock
+        else os.path.abspath(conf.path),
         "SERVICE_NAME": child.service,
         "CLIENT_LIMIT": str(child.client_limit),
         "PROCESS_LIMIT": str(child.process_limit),
@@ -112,7 +118,7 @@ def complete(found: Program, child: Child, conf: Any, who: Identity) -> Program:
 def main(child: Child, prepared: Any) -> int:
     """In the child: never returns but for a failure."""
     assert isinstance(prepared, Program)
-    _arrange(child)
+    _arrange(child, _anvil(child.base_dir) if prepared.for_mail else -1)
     for number in _RESTORED:
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -122,10 +128,24 @@ def main(child: Child, prepared: Any) -> int:
     return EXIT_EXEC
 
 
-def _arrange(child: Child) -> None:
+def _anvil(base_dir: str) -> int:
+    """A connection to anvil, which forgets us when it ends; -1 if there is none to be had."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(_ANVIL_PATIENCE)
+    try:
+        sock.connect(os.path.join(base_dir, "anvil"))
+        sock.send(b"VERSION\tanvil\t1\t0\n")
+    except OSError:                     # sessions that are not counted are better than none
+        sock.close()
+        return -1
+    sock.setblocking(True)
+    return sock.detach()
+
+
+def _arrange(child: Child, anvil: int) -> None:
     """Descriptors to their places.  All others close by themselves at exec."""
-    wanted = {_LOG: child.log_fd, _ANVIL: os.open(os.devnull, os.O_RDWR), _STATUS: child.status_fd,
-              _DEAD: child.dead_fd}
+    wanted = {_LOG: child.log_fd, _ANVIL: anvil if anvil >= 0 else os.open(os.devnull, os.O_RDWR),
+              _STATUS: child.status_fd, _DEAD: child.dead_fd}
     if child.notify_fd >= 0:
         wanted[_NOTIFY] = child.notify_fd
     wanted.update(enumerate((listener.socket.fileno() for listener in child.listeners), _FIRST_LISTENER))

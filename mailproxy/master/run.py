@@ -9,12 +9,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mailproxy
-from mailproxy.errors import EXIT_OK, ConfigInvalid, MailproxyError, describe
+from mailproxy.errors import EXIT_OK, ConfigInvalid, MailproxyError, Problem, describe
 from mailproxy.log.pipe import ERROR, PANIC, WARNING
 from mailproxy.master import environment, pidfile, signals, spawn
 from mailproxy.master.control import Control
@@ -76,6 +77,7 @@ class Master:
 
     def begin(self, conf: Any, plans: list[Plan], texts: list[str], notes: Iterable[str]) -> None:
         """The first generation starts."""
+        sys.unraisablehook = spawn.unraisable
         self._signal_fd = signals.open_fd()
         self._loop.register(self._signal_fd, IN, self._signalled)
         self._loop.at_batch_end(self._log.flush)
@@ -190,8 +192,12 @@ class Master:
         try:
             conf, plans, warnings = self._prepare_reload()
             opening = open_listeners(plans, conf, self._sockets)
+            if len(opening.errors) > len(opening.busy):     # a busy port may become free; nothing else heals by itself
+                raise ConfigInvalid([Problem("", 0, text) for text in opening.errors])
             fresh = assemble(self._builder, conf, plans)
         except ConfigInvalid as failure:
+            if opening is not None:
+                opening.give_up()
             for problem in failure.problems:
                 self._log.error(f"Error reading configuration: {problem}" if problem.path
                                 else f"Config reload failed: {problem}")

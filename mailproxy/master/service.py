@@ -24,9 +24,13 @@ from mailproxy.master.usage import Usage
 _LOOK_AGAIN = 1.0
 #: A login service that is still full after this long drops what waits.
 _DROP_AFTER = 10.0
+#: A login service whose processes have known for this long that it is full, and have made no room, has none.
+_NO_ROOM_AFTER = 0.5
 #: Two full moments further apart than this are two different episodes.
 _EPISODE = 2.5
 _SIGNAL_EVERY = 2.0
+#: A process that has said nothing since it was told to end if idle, this long ago or more, has ignored it.
+_IGNORED_AFTER = 1.0
 _WARN_EVERY = 1.0
 #: A worker service may be full for this long without a word.
 _WORKER_PATIENCE = 0.5
@@ -111,8 +115,9 @@ class Policy:
     """One service of one generation of the configuration."""
 
     __slots__ = ("_clean_exit", "_fail_second", "_full_at", "_full_since", "_look_timer", "_next_generation", "_ports",
-                 "_refilling", "_signalled", "_usage", "_watchdog", "_watchdog_at", "available", "by_admin", "failures",
-                 "last_drop", "last_failure", "processes", "rules", "started", "state", "throttle", "watching")
+                 "_refilling", "_signalled", "_stirred", "_usage", "_watchdog", "_watchdog_at", "available", "by_admin",
+                 "failures", "last_drop", "last_failure", "processes", "rules", "started", "state", "throttle",
+                 "watching")
 
     def __init__(self, rules: Rules, ports: Ports, generations: Callable[[], int]) -> None:
         self.rules = rules
@@ -134,6 +139,7 @@ class Policy:
         self._full_since = 0.0
         self._full_at = 0.0
         self._signalled = 0.0
+        self._stirred = 0.0             # the last word of any process; a full one that makes room repeats it
         self._refilling = False
         self._look_timer: Cancellable | None = None
         self._watchdog: Cancellable | None = None
@@ -168,7 +174,7 @@ class Policy:
             return
         now = self._ports.now()
         before, process.available = process.available, min(available, self.rules.client_limit)
-        process.last_status = now
+        process.last_status = self._stirred = now
         if process.available < before:
             process.total += before - process.available
         if self._usage.change(before - process.available, now) and self._may_start():
@@ -300,14 +306,17 @@ class Policy:
                 self._signalled = now
                 for pid in self.processes:
                     self._ports.signal(pid, signal.SIGUSR1)
-            if now - self._full_since >= _DROP_AFTER:
+            # whoever has said anything since the signal is making room
+            no_room = self._stirred <= self._signalled and self._full_since <= self._signalled <= now - _NO_ROOM_AFTER
+            if no_room or now - self._full_since >= _DROP_AFTER:
                 self._ports.drop_pending()
         elif not first:
             self._ports.drop_pending()
         self.state = State.FULL
         self._watch()
         if self._look_timer is None:
-            self._look_timer = self._ports.call_later(_LOOK_AGAIN, self._look_again)
+            self._look_timer = self._ports.call_later(_LOOK_AGAIN if self.rules.kind != "login" else _NO_ROOM_AFTER,
+                                                      self._look_again)
 
     def _look_again(self) -> None:
         self._look_timer = None
@@ -409,6 +418,7 @@ class Policy:
         idle_kill = self.rules.idle_kill
         spare = self.available - self.rules.process_min_avail
         due: list[float] = []
+        ignoring: list[Process] = []
         for process in self.processes.values():
             if not process.last_status:
                 if now - process.forked < FIRST_REPORT:
@@ -421,6 +431,9 @@ class Policy:
             elif process.idle_since and idle_kill:
                 if now - process.idle_since < idle_kill:
                     due.append(process.idle_since + idle_kill)
+                elif process.last_kill > process.last_status + _IGNORED_AFTER:
+                    self._ports.log(ERROR, f"service({self.rules.name}): Process {process.pid} is ignoring idle SIGINT")
+                    ignoring.append(process)
                 elif spare > 0 and self.state is not State.STOPPED:
                     spare -= 1
                     self._ports.signal(process.pid, signal.SIGINT)
@@ -429,5 +442,7 @@ class Policy:
                     due.append(now + idle_kill)
                 else:
                     due.append(now + idle_kill)
+        for process in ignoring:            # it is taken to be busy, whatever it has said
+            self.status(process.pid, process.generation, 0)
         if due:
             self._arm(min(due))

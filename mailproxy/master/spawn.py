@@ -7,9 +7,11 @@ It must not know what a role does.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -129,6 +131,15 @@ def _last_words(launch: Launch, kind: int, text: str) -> None:
         Log(2).write(kind, text)
     except OSError:                     # no log any more; the exit code says the rest
         return
+
+
+def unraisable(found: sys.UnraisableHookArgs) -> None:
+    """What Python can only report, as failures in a callback of OpenSSL: one line, without the values that Python
+    would show."""
+    # a client's server name that is no ASCII: its handshake fails, which is logged
+    if not isinstance(found.object, bytes) and found.exc_value is not None:
+        with contextlib.suppress(OSError):
+            Log(2).write(PANIC, describe(found.exc_value))
 
 
 def exit_status(status: int) -> tuple[int, int]:

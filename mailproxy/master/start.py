@@ -18,7 +18,7 @@ import mailproxy
 from mailproxy.errors import EXIT_FATAL, EXIT_LOG_OPEN, EXIT_OK, ConfigInvalid, MailproxyError, describe
 from mailproxy.log import sink
 from mailproxy.log.format import Stamp, heads
-from mailproxy.log.pipe import ERROR, FATAL, PANIC
+from mailproxy.log.pipe import ERROR, FATAL, PANIC, sanitise
 from mailproxy.log.sink import settings_of
 from mailproxy.master import directories, environment, pidfile, roles, signals, spawn, systemd, traces
 from mailproxy.master.generation import Load, Plan, check, open_listeners, rules_of, settle_tls
@@ -184,13 +184,13 @@ def _log_directly(settings: sink.Settings, kind: int, texts: list[str]) -> None:
     target = sink.open_sinks(settings)[kind]
     stamp = Stamp(settings.log_timestamp).at(time.time())
     for text in texts:
-        target.put(kind, stamp, heads("master")[kind], text.encode("utf-8", "backslashreplace"))
+        target.put(kind, stamp, heads("master")[kind], sanitise(text).encode("utf-8", "backslashreplace"))
     target.flush()
 
 
 def _complain(text: str) -> None:
     try:
-        os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+        os.write(2, sanitise(text).encode("utf-8", "backslashreplace") + b"\n")
     except OSError as failure:
         if failure.errno not in (errno.EBADF, errno.EPIPE):
             raise

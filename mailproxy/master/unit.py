@@ -24,7 +24,7 @@ class Unit:
                  "listeners", "notify_fd", "policy", "status")
 
     def __init__(self, rules: Rules, listeners: tuple[Listener, ...], loop: Loop, log: MasterLog, *,
-                 children: dict[int, Unit], generations: Callable[[], int]) -> None:
+                 children: dict[int, Unit], generations: Callable[[], int], has_news: bool = False) -> None:
         self.policy = Policy(rules, self, generations)
         self.listeners = listeners
         self.launch: spawn.Launch | None = None         # set before the first event
@@ -35,7 +35,7 @@ class Unit:
         self._dead_read = self.dead_write = self.notify_fd = self._news_fd = -1
         try:
             self._dead_read, self.dead_write = os.pipe()
-            if rules.kind == "login":
+            if has_news or rules.kind == "login":
                 # the offset of this file is the message; it is shared by everybody who inherited the descriptor
                 self._news_fd = os.memfd_create("notify")
                 os.fchmod(self._news_fd, 0o600)
@@ -119,7 +119,8 @@ class Unit:
                 self._loop.unregister(listener.socket.fileno())
 
     def drop_pending(self) -> None:
-        listen.drop_pending(self.listeners)
+        assert self.launch is not None
+        listen.drop_pending(self.listeners, getattr(self.launch.prepared, "refusal", b""))
 
     def notify_full(self, full: bool) -> None:
         if self.notify_fd >= 0:

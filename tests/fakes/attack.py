@@ -86,8 +86,10 @@ def settings(pair: Pair, *, log: str = "@dir@/log", timeout: str = "2s", reconne
 class Peer:
     """A connection that reads with a bound and sends what it likes."""
 
-    def __init__(self, port: int, *, tls: bool = False, receive: int = 0) -> None:
+    def __init__(self, port: int, *, tls: bool = False, receive: int = 0, source: str = "") -> None:
         self.sock: socket.socket = socket.socket()
+        if source:
+            self.sock.bind((source, 0))
         if receive:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         self.sock.settimeout(PATIENCE)

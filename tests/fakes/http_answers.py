@@ -1,7 +1,7 @@
 """A small HTTP server with prepared answers, for drivers that ask one (oauth2, http).
 
-In: `answers`, path -> function of the Asked to an Answer.  Out: what came in, in `asked`.  Keeps connections open, speaks
-TLS with `tls`; every way of misbehaving that a test needs is a field of Answer.
+In: `answers`, path -> function of the Asked to an Answer.  Out: what came in, in `asked`.  Keeps connections open,
+speaks TLS with `tls`; every way of misbehaving that a test needs is a field of Answer.
 """
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests import servers
 from tests.system.services.test_programs import TEXT
 
@@ -34,7 +36,9 @@ def test_last_words_and_the_list_of_instances(mailproxy_server: Start) -> None:
     assert again.returncode == 0
 
 
-def test_the_password_of_the_key_is_asked_for(short_dir: Path, no_leaks: None) -> None:
+@pytest.mark.parametrize("curves", ["", "X25519:P-256"], ids=["once", "before a second start"])
+def test_the_password_of_the_key_is_asked_for(short_dir: Path, no_leaks: None, curves: str) -> None:
+    """Once, even where OpenSSL's defaults must be changed, for which the program starts itself anew."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", "-days", "90",
                     "-keyout", short_dir / "key", "-out", short_dir / "cert", "-passout", "pass:very secret"],
                    check=True, capture_output=True)
@@ -42,7 +46,8 @@ def test_the_password_of_the_key_is_asked_for(short_dir: Path, no_leaks: None) -
     port = servers.free_port()
     conf = short_dir / "conf"
     conf.write_text(TEXT.replace("@dir@", str(short_dir)).replace("@imap@", str(port)).replace(
-        "ssl = no", f"ssl = required\nssl_cert = <{short_dir}/cert\nssl_key = <{short_dir}/key"))
+        "ssl = no", f"ssl = required\nssl_cert = <{short_dir}/cert\nssl_key = <{short_dir}/key\n"
+                    f"ssl_curve_list = {curves}"))
     command = [sys.executable, str(servers.PROJECT / "master.py"), "-F", "-c", str(conf)]
     refused = subprocess.run([*command[:2], "-p", *command[2:]], input="wrong\n", text=True, capture_output=True,
                              timeout=60, check=False, start_new_session=True)

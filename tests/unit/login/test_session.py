@@ -217,7 +217,7 @@ def test_no_login_without_host(make: Make) -> None:
 
 
 def test_user_who_is_not_proxied(make: Make) -> None:
-    world = at(make(), AUTH)
+    world = at(make("service imap {\n  executable = nosuch\n}\n"), AUTH)
     world.session.auth_ok({"user": "alice"})
     assert refused(world.take()) == "UNAVAILABLE"
     assert "not proxied" in world.log.text()

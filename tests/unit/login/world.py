@@ -9,6 +9,7 @@ from typing import Any
 
 from mailproxy import config
 from mailproxy.login import session as states
+from mailproxy.login.handoff import MailService
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup, prepare
 from mailproxy.login.target import Target
@@ -77,6 +78,27 @@ class FakeAuth:
         self.cancelled.append(request)
         self.asked.pop(request, None)
 
+    def withdraw(self, request: int) -> None:
+        self.cancelled.append(request)
+
+    def identity(self) -> tuple[int, bytes]:
+        return 1, bytes(16)
+
+
+class Mail:
+    """The way to a mail process; the test says what becomes of it."""
+
+    def __init__(self, request: int, service: MailService, said: bytes, leftover: bytes) -> None:
+        self.asked = (request, service.path, service.limit, said, leftover)
+        self.pid = 0
+        self.state = "made"
+
+    def begin(self) -> None:
+        self.state = "begun"
+
+    def stop(self) -> None:
+        self.state = "stopped"
+
 
 class World:
     """One session; implements login.ports.Io for it.  `sent` and `to_backend` collect; take() empties the first."""
@@ -97,6 +119,8 @@ class World:
         self.to_backend = b""
         self.backend_is_tls = 0
         self.handed: tuple[str, str, bytes, bytes] | None = None
+        self.mail: Mail | None = None
+        self.taken_with: bytes | None = None
         self.local_known = "192.0.2.1:5555"
         self.established = False
         self.session = Session(setup, self, setup.frontend(remote[0], local[0]), remote, local)
@@ -135,6 +159,13 @@ class World:
     def hand_over(self, label: str, elements: str, to_backend: bytes, to_client: bytes) -> None:
         assert self.handed is None
         self.handed = (label, elements, to_backend, to_client)
+
+    def hand_off(self, request: int, service: MailService, said: bytes, leftover: bytes) -> Mail:
+        self.mail = Mail(request, service, said, leftover)
+        return self.mail
+
+    def taken(self, leftover: bytes) -> None:
+        self.taken_with = leftover
 
     def connect(self, target: Target, source: str | None) -> str:
         assert not self.backend_open

@@ -186,22 +186,79 @@ def test_a_full_login_service_tells_its_processes() -> None:
     assert world.signals == [(101, signal.SIGUSR1), (102, signal.SIGUSR1)]
     assert not world.watched
     assert world.policy.state is State.FULL
-    world.advance(1)
+    world.advance(0.5)
     assert world.watched                        # does somebody still wait?
     world.policy.connection_waiting()
     assert len(world.signals) == 2              # not again within 2 s
-    world.advance(1)
+    world.advance(1.5)
     world.policy.connection_waiting()
     assert len(world.signals) == 4
-    assert world.drops == 0
 
 
-def test_a_full_login_service_drops_what_waits_after_ten_seconds() -> None:
+def test_who_waits_for_a_service_without_room_is_refused_soon() -> None:
     world = full_world()
-    for _ in range(10):
-        world.policy.connection_waiting()
-        world.advance(1)
+    world.policy.connection_waiting()
+    world.advance(0.4)
     assert world.drops == 0
+    world.advance(0.1)
+    world.policy.connection_waiting()
+    assert world.drops == 1                     # all have had the time to make room
+    world.advance(0.5)
+    world.policy.connection_waiting()
+    assert world.drops == 2
+
+
+def test_who_waits_for_a_process_that_makes_room_is_let_in() -> None:
+    """It says again that it has no room, since another client has taken the place at once."""
+    world = full_world()
+    for _ in range(20):
+        world.policy.connection_waiting()
+        world.advance(0.25)
+        world.status(101, 0)
+        world.advance(0.25)
+    assert world.drops == 0
+    for _ in range(20):                         # this cannot go on for ever
+        world.policy.connection_waiting()
+        world.advance(0.25)
+        world.status(101, 0)
+        world.advance(0.25)
+    assert world.drops
+
+
+def test_a_process_that_ends_one_client_after_the_other_gets_the_time_for_it() -> None:
+    """It has used up its count: there is room when the last of them is gone."""
+    world = full_world()
+    for _ in range(3):
+        world.policy.connection_waiting()
+        world.advance(0.1)
+        world.status(101, 0)
+        for _ in range(4):
+            world.advance(0.475)
+            world.policy.connection_waiting()
+    assert len(world.signals) == 8              # every two seconds
+    assert world.drops == 0
+    world.advance(0.5)
+    world.policy.connection_waiting()
+    assert world.drops == 1                     # nobody has said anything since
+
+
+def test_nobody_is_refused_before_the_processes_were_told() -> None:
+    world = full_world()
+    world.policy.connection_waiting()
+    world.policy.exited(101, 0, 0)              # it has made room
+    world.policy.connection_waiting()
+    world.status(103, 0)
+    world.advance(0.1)
+    world.policy.connection_waiting()           # full again, too soon for another signal
+    assert len(world.signals) == 2
+    for _ in range(3):
+        world.advance(0.5)
+        world.policy.connection_waiting()
+    assert (len(world.signals), world.drops) == (2, 0)
+    world.advance(0.5)
+    world.policy.connection_waiting()
+    assert (len(world.signals), world.drops) == (4, 0)
+    world.advance(0.5)
     world.policy.connection_waiting()
     assert world.drops == 1
 
@@ -371,6 +428,22 @@ def test_idle_processes_above_min_avail_are_asked_to_leave() -> None:
     world.advance(60)
     assert len(world.signals) == 1              # the one that must stay stays
     assert world.policy.available == 1
+
+
+def test_a_process_that_stays_when_idle_is_taken_to_be_busy() -> None:
+    world = World(client_limit=10, idle_kill=5.0)
+    world.policy.start()
+    world.policy.connection_waiting()
+    world.status(101, 10)
+    world.advance(5)
+    assert world.signals == [(101, signal.SIGINT)]
+    world.advance(5)
+    assert world.lines == [(ERROR, "service(imap-login): Process 101 is ignoring idle SIGINT")]
+    assert world.policy.available == 0
+    world.advance(60)
+    assert (len(world.lines), len(world.signals)) == (1, 1)
+    world.policy.connection_waiting()
+    assert world.forked == [101, 102]
 
 
 def test_a_busy_process_is_not_idle() -> None:
