@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mailproxy.errors import EXIT_FATAL, EXIT_OK, ConfigInvalid, MailproxyError
+from mailproxy.log.pipe import sanitise
 
 PATHS = ("/etc/mailproxy/mailproxy.conf", "/etc/dovecot/dovecot.conf")
 
@@ -96,7 +97,7 @@ def _start(path: str, flags: list[str]) -> int:
     loader = load
     if "-p" in flags:
         keypassword = importlib.import_module("mailproxy.master.keypassword")
-        loader = keypassword.given(load, keypassword.ask())
+        loader = keypassword.given(load)
     return int(start.run(path, loader, foreground="-F" in flags))
 
 
@@ -109,7 +110,7 @@ def _guarded(action: Callable[..., int], *arguments: Any) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (MailproxyError, OSError) as failure:
-        sys.stderr.write(f"Fatal: {failure}\n")
+        sys.stderr.write(f"Fatal: {sanitise(str(failure))}\n")
         return EXIT_FATAL
 
 
@@ -117,21 +118,21 @@ def _print(path: str, options: list[tuple[str, str]], names: list[str]) -> int:
     """The configuration, or what of it is asked for."""
     conf = load(path)
     for warning in conf.warnings:
-        sys.stderr.write(f"Warning: {warning}\n")
+        sys.stderr.write(f"Warning: {sanitise(warning)}\n")
     flags = "".join(option[1] for option, _ in options)
     show = importlib.import_module("mailproxy.config.show")
     try:
         show.show(conf, sys.stdout, flags, [value for option, value in options if option == "-f"], names)
         sys.stdout.flush()
     except (LookupError, ValueError) as error:
-        sys.stderr.write(f"Fatal: {error.args[0]}\n")
+        sys.stderr.write(f"Fatal: {sanitise(str(error.args[0]))}\n")
         return EXIT_FATAL
     return EXIT_OK
 
 
 def report(failure: ConfigInvalid) -> int:
     for problem in failure.problems:
-        sys.stderr.write(f"Fatal: {problem}\n")
+        sys.stderr.write(f"Fatal: {sanitise(str(problem))}\n")
     return EXIT_FATAL
 
 

@@ -6,6 +6,7 @@ process.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 
 from mailproxy.check.findings import Findings
@@ -91,8 +92,13 @@ def _reason(path: str, who: identity.Identity) -> str:
 
 def _try(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            file.read(1)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                return "Is a FIFO"
+            os.read(fd, 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         return error.strerror or str(error)
     return ""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mailproxy.errors import Problem
+from mailproxy.log.pipe import sanitise
 
 _OBSOLETE = re.compile(r"Obsolete setting in (.*?):(\d+): (.*)", re.DOTALL)
 _PLACED = re.compile(r"(?:Configuration file )?(/?\S+) line (\d+): (.*)", re.DOTALL)
@@ -25,7 +26,7 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{place}: {self.text}" if place else self.text
+        return sanitise(f"{place}: {self.text}" if place else self.text)
 
 
 class Findings:

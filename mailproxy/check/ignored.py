@@ -15,21 +15,22 @@ from mailproxy.config.schema.define import FREE
 from mailproxy.config.services import Service
 from mailproxy.config.tree import Node, Scope, Written
 from mailproxy.config.unbuilt import SILENT
-from mailproxy.master import program, roles
+from mailproxy.master import mailservices, program, roles
 
 _STORAGE = "ignored: no mail storage here"
 _SERVICE = "ignored: no such service here"
 _PROXY = "ignored: nothing here depends on it"
 #: Sections that nothing here reads.  Whoever builds something for one takes it out.
-SECTIONS = {"namespace": _STORAGE, "plugin": _STORAGE, "userdb": _STORAGE, "dict": _SERVICE, "metric": _SERVICE,
+SECTIONS = {"namespace": _STORAGE, "plugin": _STORAGE, "dict": _SERVICE, "metric": _SERVICE,
             "event_exporter": _SERVICE}
 
 
 def services(conf: Config) -> list[Service]:
     """The services of Dovecot that are enabled and that nobody plays here."""
     libexec = conf.view().core.libexec_dir
-    return [service for service in conf.services.values()
-            if roles.find(service.executable, libexec, roles.ROLES) is None and program.is_stock(service)]
+    for_mail, _ = mailservices.wanted(conf)
+    return [service for service in conf.services.values() if service.name not in for_mail
+            and roles.find(service.executable, libexec, roles.ROLES) is None and program.is_stock(service)]
 
 
 def look(conf: Config, findings: Findings) -> None:

@@ -13,11 +13,13 @@ from mailproxy.auth.passdb import settings_file
 from mailproxy.check.files import path_of
 from mailproxy.check.findings import Findings
 from mailproxy.check.proxyfields import Fields, complaints
+from mailproxy.config import includes
 from mailproxy.config.loader import Config
 from mailproxy.config.schema.sections import Passdb
 
-#: Users of a passwd-file that are looked at; complaints about one file.
+#: Users of a passwd-file that are looked at, and bytes; complaints about one file.
 MAX_USERS = 10_000
+MAX_SIZE = 1 << 24
 MAX_COMPLAINTS = 20
 _QUERY = re.compile(r"^[ \t]*password_query[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _CONTINUED = re.compile(r"[ \t]*\\[ \t]*\n[ \t]*")
@@ -42,11 +44,13 @@ def look(conf: Config, findings: Findings) -> None:
     for protocol in ("", *conf.protocols):
         seen.update(dict.fromkeys(conf.passdbs(protocol)))
     answers = {passdb: list(_answers(passdb)) for passdb in seen}
+    hosts = {passdb: any("host" in answer.fields or not answer.complete for answer in found)
+             for passdb, found in answers.items()}
+    count = sum(hosts.values())
     for passdb in seen:
         if passdb.deny or passdb.master:
             continue
-        others = [answer for other in seen if other != passdb for answer in answers[other]]
-        alone = not any("host" in answer.fields or not answer.complete for answer in others)
+        alone = count == hosts[passdb]          # no other can name a host
         told = 0
         for answer in answers[passdb]:
             for complaint in complaints(answer.fields, complete=answer.complete and alone):
@@ -83,15 +87,14 @@ def _users(path: str) -> Iterator[tuple[str, int, dict[str, str | None]]]:
     if not path:
         return
     try:
-        with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                if number > MAX_USERS:
-                    return
-                parts = line.rstrip("\r\n").split(":", 7)
-                if line[:1] not in "#:\n" and len(parts) == 8:
-                    yield path, number, _words(parts[7].removeprefix(":"))
+        with open(path, "rb", opener=includes.open_at_once) as file:
+            text = (file.read(MAX_SIZE) or b"").decode("utf-8", "replace")
     except OSError:             # said elsewhere
         return
+    for number, line in enumerate(text.split("\n", MAX_USERS)[:MAX_USERS], 1):
+        parts = line.rstrip("\r").split(":", 7)
+        if line[:1] not in "#:" and len(parts) == 8:
+            yield path, number, _words(parts[7].removeprefix(":"))
 
 
 def _columns(args: str) -> dict[str, str | None] | None:
@@ -114,8 +117,7 @@ def _columns(args: str) -> dict[str, str | None] | None:
 def _query(path: str) -> str:
     """The password_query of a driver's file; "" if it is not there.  What is wrong with the file, the driver says."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            found = _QUERY.findall(_CONTINUED.sub(" ", file.read(settings_file.MAX_SIZE)))
+        found = _QUERY.findall(_CONTINUED.sub(" ", includes.read(path, settings_file.MAX_SIZE)))
     except OSError:
         return ""
     return str(found[-1]).strip("\"") if found else ""

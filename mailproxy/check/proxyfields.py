@@ -9,8 +9,9 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from mailproxy.login.target import HAPROXY_KINDS, MECHANISMS, interval
+from mailproxy.login.target import MECHANISMS, interval
 from mailproxy.net.addr import normal
+from mailproxy.net.proxyhdr import KINDS as HAPROXY_KINDS
 
 Fields = Mapping[str, str | None]
 

@@ -21,6 +21,7 @@ from mailproxy.errors import Problem
 MAX_INCLUDES = 64       # files on the include stack: each holds its text
 MAX_FILES = 50_000      # files read: includes that include each other many times must end
 MAX_DEPTH = 64          # open sections: the language needs five
+MAX_TEXT = 2000         # characters of a problem: a name in it may be a whole file
 MAX_PROBLEMS = 200      # nobody reads more, and a binary file would give one per line
 _SECRET = re.compile(r"_(password|key|nonce)\Z")
 _FILTERS = ("protocol", "local", "remote", "local_name")
@@ -90,6 +91,8 @@ class Parser:
         self._path, self._line = outer
 
     def _problem(self, text: str) -> None:
+        if len(text) > MAX_TEXT:
+            text = text[:MAX_TEXT - 3] + "..."
         self.problems.append(Problem(self._path, self._line, text))
 
     def _warn(self, text: str) -> None:
@@ -107,6 +110,9 @@ class Parser:
         if not found:
             if must:
                 self._problem("No matches")
+            return
+        if len(found) > includes.MAX_FILES:
+            self._problem(f"Too many files match {line.value}")
             return
         for path in found:
             if path in self._files or len(self._files) >= MAX_INCLUDES:

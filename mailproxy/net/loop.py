@@ -81,6 +81,17 @@ class Loop:
         """Give a watched descriptor to another handler; costs no system call."""
         self._handlers[fd] = handler
 
+    def rest(self, fd: int, events: int, delay: float = 1.0) -> None:
+        """Look away for a while: a listener from which nothing can be accepted, for want of descriptors, would be
+        announced over and over."""
+        handler = self._handlers[fd]
+        self._epoll.modify(fd, 0)
+
+        def again() -> None:
+            if self._handlers.get(fd) is handler:       # else somebody else has the number by now
+                self._epoll.modify(fd, events)
+        self.call_later(delay, again)
+
     def unregister(self, fd: int) -> None:
         """Stop watching; call it before closing the descriptor.  Unknown descriptors are ignored."""
         if self._handlers.pop(fd, None) is not None:

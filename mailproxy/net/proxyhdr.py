@@ -251,6 +251,11 @@ def _text6(packed: bytes) -> str:
 
 # --- the other way round ---------------------------------------------------------------------------------------------
 
+#: What we say to a backend, as the field `proxy_haproxy` has it: a header with the client's addresses; with what is
+#: known of its TLS as well.
+PLAIN, WITH_TLS = KINDS = ("v2", "v2-ssl")
+
+
 class TlsInfo:
     """What a header may tell of the client's TLS.  Empty: not known; `cert_name` is of a valid certificate only."""
 

@@ -38,9 +38,14 @@ class Plain:
     __slots__ = ("fd",)
     wants = IN
     tls = False
+    splices = True                      # the kernel may move its bytes without showing them to us
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+
+    def secure(self, context: ssl.SSLContext, *, server_side: bool, name: str | None = None) -> Tls:
+        """TLS from now on; Broken."""
+        return Tls(self, context, server_side=server_side, name=name)
 
     def recv(self, size: int) -> bytes | None:
         try:
@@ -112,6 +117,7 @@ class Tls:
 
     __slots__ = ("_ended", "failure", "fd", "sock", "wants")
     tls = True
+    splices = False
 
     def __init__(self, plain: Plain, context: ssl.SSLContext, *, server_side: bool, name: str | None = None) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, plain.fd)   # the family does not matter any more

@@ -27,8 +27,6 @@ PROTOCOLS = table((
     ("lda_mailbox_autosubscribe", BOOL, "no"),
     ("lda_original_recipient_header", TEXT, ""),
     ("lmtp_hdr_delivery_address", ENUM, "final", ("final", "none", "original")),
-    ("lmtp_proxy_rawlog_dir", TEXT, ""),
-    ("lmtp_rawlog_dir", TEXT, ""),
     ("lmtp_rcpt_check_quota", BOOL, "no"),
     ("lmtp_save_to_detail_mailbox", BOOL, "no"),
     ("lmtp_user_concurrency_limit", UINT, "0"),

@@ -65,14 +65,16 @@ def test_what_is_ignored(check: Check) -> None:
     found = check(PASSDB + "ssl = no\nplugin {\nquota = x\nsieve = y\n}\nnamespace inbox {\ninbox = yes\n}\n"
                   "namespace {\nprefix = x/\n}\ndict {\na = b\n}\nuserdb {\ndriver = passwd\n}\n"
                   "service pop3-login {\nclient_limit = 5\n}\n"
-                  "service imap {\nprocess_limit = 5\n}\nservice indexer {\nuser = root\n}\nservice pop3 {\n}\n"
+                  "service imap-hibernate {\nprocess_limit = 5\n}\n"
+                  "service indexer {\nuser = root\n}\nservice pop3 {\n}\n"
                   "director_servers = 1.2.3.4\nprotocol pop3 {\npop3_uidl_format = %u\n}\n"
                   "service imap-login {\nclient_limit = 100\nservice_count = 0\n}\n")
     assert found["ignored"] == [
         "7: plugin { quota }: ignored: no mail storage here", "8: plugin { sieve }: ignored: no mail storage here",
         "10: namespace inbox: ignored: no mail storage here", "13: namespace: ignored: no mail storage here",
-        "17: dict { a }: ignored: no such service here", "19: userdb: ignored: no mail storage here",
-        "25: service imap: ignored: no mail storage here", "28: service indexer: ignored: no such service here",
+        "17: dict { a }: ignored: no such service here",
+        "25: service imap-hibernate: ignored: no mail storage here",
+        "28: service indexer: ignored: no such service here",
         "33: director_servers: ignored: no such service here",
         "35: pop3_uidl_format: ignored: no mail storage here"]
     assert (found["errors"], found["code"]) == ([], ["0"])
