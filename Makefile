@@ -8,9 +8,14 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 NEED := ./packaging/debian-packages
-TEST_PACKAGES := augeas-lenses augeas-tools curl dovecot-core dovecot-imapd dovecot-lmtpd dovecot-managesieved dovecot-mysql dovecot-pgsql \
-	dovecot-pop3d dovecot-sqlite dovecot-submissiond fetchmail groff-base haproxy isync libnet-ssleay-perl mariadb-server msmtp \
-	openssl postfix postgresql procps sieve-connect sqlite3 swaks systemd
+TEST_PACKAGES := augeas-lenses augeas-tools curl dovecot-auth-lua dovecot-core dovecot-imapd dovecot-ldap \
+	dovecot-lmtpd dovecot-managesieved dovecot-mysql dovecot-pgsql dovecot-pop3d dovecot-sqlite dovecot-submissiond \
+	fetchmail groff-base gsasl haproxy isync libnet-ssleay-perl mariadb-server msmtp openssl perl postfix postgresql procps \
+	redis-server sieve-connect slapd sqlite3 swaks systemd
+# Exim cannot be installed beside Postfix: it is unpacked, and what it is linked with is installed
+UNPACKED := exim4-daemon-heavy
+TEST_PACKAGES += libdb5.3 libgnutls-dane0 libidn12 libldap-2.5-0 libmariadb3 libnsl2 libnss-wrapper libperl5.36 libpq5 \
+	libsasl2-2 libspf2-2
 BENCH_PACKAGES := dovecot-core dovecot-imapd dovecot-pop3d gcc haproxy libc6-dev libnginx-mod-mail libssl-dev perdition
 BENCH ?= ../shared/bench/compare.py
 ARGS ?=
@@ -38,6 +43,7 @@ lint: $(VENV)/ready ## check style and types
 .PHONY: test
 test: $(VENV)/ready ## install what the tests need, run them all
 	@$(NEED) $(TEST_PACKAGES)
+	@./packaging/unpacked $(VENV)/debian $(UNPACKED)
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 .PHONY: bench

@@ -13,6 +13,7 @@ The map.  Read the packages in this order; each stands on those before it:
     sasl              the mechanisms, both halves
     relay             after login: two byte pumps that do not know what they carry
     login             ROLES imap-login, pop3-login and so on: accept -> dialogue -> auth -> backend -> relay
+    delivery          ROLE lmtp: a lookup for each recipient, several backends a message, an answer for each recipient
     auth              ROLES auth and auth-worker: passdb chain, cache, password schemes, drivers
     anvil             ROLE anvil: connections by user, penalties for failed logins; nobody waits for it
     master            ROLE mailproxy itself: listeners, forks, signals, status; it speaks no protocol

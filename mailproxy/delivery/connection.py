@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from mailproxy.delivery.lookup import Lookups
 from mailproxy.delivery.transaction import Transaction
 from mailproxy.log.pipe import Log
+from mailproxy.net.addr import packed
 from mailproxy.net.loop import IN, OUT, Loop, Timer
+from mailproxy.net.proxyhdr import build
 from mailproxy.net.transport import Broken, Plain, Tls, reason
 from mailproxy.proto.lmtp import frontend as machine
 from mailproxy.proto.lmtp.frontend import (
@@ -59,6 +61,8 @@ class Connection:
         self.setup = setup
         self._fd = fd
         self._transport: Plain | Tls = Plain(fd)
+        if setup.client_rawlog is not None:
+            self._transport = setup.client_rawlog.record(self._transport)
         self.rip, self.rport = remote
         self._peer = remote[0]
         self.local = local
@@ -141,6 +145,10 @@ class Connection:
                 ("SESSION", session), ("TTL", str(TTL if self.ttl is None else max(self.ttl - 1, 0))),
                 ("PORT", str(self.rport or "")), ("ADDR", address))
         return tuple((key.encode(), value.encode("utf-8", "surrogateescape")) for key, value in rows if value)
+
+    def proxy_header(self) -> bytes:
+        """What a backend behind a PROXY header is told."""
+        return build((packed(self.rip), self.rport), (packed(self.local[0]), self.local[1]))
 
     def tls_words(self) -> str:
         transport = self._transport
@@ -295,7 +303,7 @@ class Connection:
             self._gone("TLS initialization failed")
             return
         try:
-            self._transport = Tls(self._transport, context, server_side=True)
+            self._transport = self._transport.secure(context, server_side=True)
         except Broken as error:
             self._gone(f"Connection closed: {error}")
             return

@@ -13,6 +13,7 @@ from mailproxy.delivery.spool import Spool
 from mailproxy.log.pipe import Log
 from mailproxy.net import connect
 from mailproxy.net.loop import ERR, HUP, IN, OUT, Loop, Timer
+from mailproxy.net.rawlog import Rawlog
 from mailproxy.net.transport import Broken, Plain, Tls
 from mailproxy.proto.lmtp import backend as machine
 from mailproxy.proto.lmtp.backend import Backend, Order
@@ -60,6 +61,8 @@ class Outgoing:
         "_offset",
         "_out",
         "_owner",
+        "_preface",
+        "_rawlog",
         "_ready",
         "_sending",
         "_spool",
@@ -72,7 +75,10 @@ class Outgoing:
     )
 
     def __init__(self, loop: Loop, log: Log, route: Route, order: Order, contexts: Contexts, owner: Owner,
-                 number: int) -> None:
+                 number: int, *, preface: bytes = b"", rawlog: Rawlog | None = None) -> None:
+        """`preface`: what is said before all else, and before TLS."""
+        self._preface = preface
+        self._rawlog = rawlog
         self._loop = loop
         self._log = log
         self._owner = owner
@@ -191,6 +197,16 @@ class Outgoing:
             self._unreachable(error)
             return
         self._ready = True
+        transport = self._transport
+        assert isinstance(transport, Plain)
+        if self._preface:
+            try:
+                transport.send(self._preface)       # nothing else is in the socket's buffer
+            except Broken as broken:
+                self._unreachable(str(broken))
+                return
+        if self._rawlog is not None:
+            self._transport = self._rawlog.record(transport)
         self._loop.swap(self._fd, self._on_event)
         self._arm(IN)
         if self.route.mode == "ssl":
@@ -199,7 +215,7 @@ class Outgoing:
     def _start_tls(self) -> None:
         assert isinstance(self._transport, Plain)
         try:
-            self._transport = Tls(self._transport, self._context, server_side=False, name=self.route.host)
+            self._transport = self._transport.secure(self._context, server_side=False, name=self.route.host)
         except Broken as error:
             self._tls_failed(str(error))
             return

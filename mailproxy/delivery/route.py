@@ -6,6 +6,7 @@ client and the reason for the log.  It knows nothing of sockets.
 from __future__ import annotations
 
 from mailproxy.net.addr import is_ip, normal
+from mailproxy.net.proxyhdr import KINDS as HAPROXY_KINDS
 from mailproxy.proto.lmtp import address
 from mailproxy.proto.lmtp.address import Address
 from mailproxy.proto.smtp.wire import to_xtext
@@ -23,7 +24,8 @@ Connection = tuple[bool, str, str, str | None, int, str, bool]
 class Route:
     """`connection`: recipients with an equal one share it."""
 
-    __slots__ = ("any_cert", "forward", "host", "ip", "mode", "port", "smtp", "source", "timeout", "to", "trusted")
+    __slots__ = ("any_cert", "forward", "haproxy", "host", "ip", "mode", "port", "smtp", "source", "timeout",
+                 "to", "trusted")
 
     def __init__(self, host: str, ip: str, to: Address) -> None:
         self.host = host
@@ -34,13 +36,15 @@ class Route:
         self.mode = ""                  # "", "ssl", "starttls"
         self.any_cert = False
         self.source: str | None = None
+        self.haproxy = False            # a PROXY header goes first
         self.timeout = TIMEOUT
         self.trusted = True             # send XCLIENT and XRCPTFORWARD
         self.forward: list[tuple[str, str]] = []
 
     @property
     def connection(self) -> Connection:
-        return (self.smtp, self.host, self.ip, self.source, self.port, self.mode + str(self.any_cert), self.trusted)
+        return (self.smtp, self.host, self.ip, self.source, self.port,
+                f"{self.mode}{self.any_cert}{self.haproxy}", self.trusted)
 
 
 class Refusal:
@@ -123,6 +127,10 @@ def _options(route: Route, fields: dict[str, str], local: tuple[str, int]) -> st
             return f"Invalid source_ip {fields['source_ip']}"
     route.mode = "starttls" if "starttls" in fields else "ssl" if "ssl" in fields else ""
     route.any_cert = bool(route.mode) and fields[route.mode] == _ANY_CERT
+    kind = fields.get("proxy_haproxy")
+    if kind is not None and kind not in HAPROXY_KINDS:
+        return f"Unsupported proxy_haproxy {kind}"
+    route.haproxy = kind is not None
     route.trusted = "proxy_not_trusted" not in fields
     route.forward = [(key[8:], value) for key, value in fields.items() if key[:8].lower() == "forward_"]
     return ""

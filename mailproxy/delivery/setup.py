@@ -5,14 +5,17 @@ In: the configuration and a service.  Out: a Setup.  A setting that cannot work 
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
 from typing import Any
 
 from mailproxy import variables
 from mailproxy.errors import ConfigInvalid, Problem
+from mailproxy.ipc.contract import News
+from mailproxy.log.pipe import Log
 from mailproxy.login import contexts as made
-from mailproxy.login.contexts import TlsContexts
-from mailproxy.net.addr import BadAddress, Networks, words
+from mailproxy.login.contexts import Keeper, TlsContexts
+from mailproxy.login.views import Views, networks
+from mailproxy.net.addr import Networks
+from mailproxy.net.rawlog import Rawlog
 from mailproxy.proto.lmtp.frontend import Offer
 
 _DEFAULT_GREETING = "Dovecot ready."
@@ -23,10 +26,30 @@ _GREETING_NAMES = {"s": "service", "service": "service", "p": "pid", "pid": "pid
 class Setup:
     """One per view of the settings (`local` and `remote` blocks make views)."""
 
-    __slots__ = ("add_received", "contexts", "debug", "delimiters", "hostname", "offer", "proxies", "temp_dir",
-                 "trusted", "verbose", "views")
+    __slots__ = (
+        "add_received",
+        "backend_rawlog",
+        "balancers",
+        "client_rawlog",
+        "contexts",
+        "debug",
+        "delimiters",
+        "header_timeout",
+        "hostname",
+        "keeper",
+        "offer",
+        "proxies",
+        "temp_dir",
+        "trusted",
+        "verbose",
+        "view",
+        "views",
+    )
 
-    def __init__(self, view: Any, contexts: TlsContexts, trusted: Networks) -> None:
+    keeper: Keeper                      # of the main one
+
+    def __init__(self, view: Any, contexts: TlsContexts, trusted: Networks, balancers: Networks) -> None:
+        self.view = view
         lmtp = view.lmtp
         self.hostname = (view.core.hostname or socket.gethostname()).encode()
         self.proxies: bool = lmtp.lmtp_proxy
@@ -35,12 +58,28 @@ class Setup:
         self.delimiters: str = lmtp.recipient_delimiter
         self.temp_dir: str = lmtp.mail_temp_dir
         self.trusted = trusted
+        self.balancers = balancers
+        self.header_timeout: float = view.login.haproxy_timeout
+        self.client_rawlog: Rawlog | None = None
+        self.backend_rawlog: Rawlog | None = None
         self.contexts = contexts
         self.debug: bool = view.auth.auth_debug
         workarounds = lmtp.lmtp_client_workarounds.replace(",", " ").split()
         self.offer = Offer(self.hostname, greeting(view.login.login_greeting).encode(), contexts.server is not None,
                            "whitespace-before-path" in workarounds, "mailbox-for-path" in workarounds)
-        self.views: Views | None = None
+        self.views: Views[Setup] | None = None
+
+    def begin(self, log: Log) -> None:
+        """In the worker."""
+        lmtp = self.view.lmtp
+        if lmtp.lmtp_rawlog_dir:
+            self.client_rawlog = Rawlog(lmtp.lmtp_rawlog_dir, log.error)
+        if lmtp.lmtp_proxy_rawlog_dir:
+            self.backend_rawlog = Rawlog(lmtp.lmtp_proxy_rawlog_dir, log.error)
+
+    def renew(self) -> News:
+        """In the master, now and then: certificates that have changed."""
+        return self.keeper.look()
 
 
 def greeting(template: str) -> str:
@@ -49,49 +88,29 @@ def greeting(template: str) -> str:
     return variables.compile(template or _DEFAULT_GREETING, _GREETING_NAMES).expand(values)
 
 
-class Views:
-    """Setups for connections that `local` or `remote` blocks single out."""
-
-    __slots__ = ("_conf", "_made", "_main", "_protocol")
-
-    def __init__(self, conf: Any, protocol: str, main: Setup) -> None:
-        self._conf = conf
-        self._protocol = protocol
-        self._main = main
-        self._made: dict[int, Setup] = {id(conf.view(protocol)): main}
-
-    def __call__(self, lip: str, rip: str) -> Setup:
-        pair = (ip_address(lip.partition("%")[0]), ip_address(rip.partition("%")[0]))
-        view = self._conf.view(self._protocol, local=pair[0], remote=pair[1])
-        setup = self._made.get(id(view))
-        if setup is None:
-            problems: list[Problem] = []
-            setup = _setup(self._conf, view, self._main.contexts, problems)
-            self._made[id(view)] = setup
-        return setup
-
-
 def _setup(conf: Any, view: Any, contexts: TlsContexts, problems: list[Problem]) -> Setup:
-    try:
-        trusted = Networks(words(view.login.login_trusted_networks))
-    except BadAddress as error:
-        problems.append(Problem(conf.path, 0, f"login_trusted_networks: Invalid network '{error}'"))
-        trusted = Networks([])
+    login = view.login
+    trusted = networks(conf, "login_trusted_networks", login.login_trusted_networks, problems)
+    balancers = networks(conf, "haproxy_trusted_networks", login.haproxy_trusted_networks, problems)
     try:
         greeting(view.login.login_greeting)
     except variables.ExpandError as error:
         raise ConfigInvalid([*problems, Problem(conf.path, 0, "Failed to expand settings: login_greeting: "
                                                               f"{error}")]) from None
-    return Setup(view, contexts, trusted)
+    return Setup(view, contexts, trusted, balancers)
 
 
 def prepare(conf: Any, service: Any) -> Setup:
     """ConfigInvalid carries every problem that was found."""
     problems: list[Problem] = []
-    contexts = made.build(conf, service.protocol, (None, None), problems, made.Keeper())
+    keeper = Keeper()                   # the workers see the files that the master sees
+    contexts = made.build(conf, service.protocol, (None, None), problems, keeper)
     setup = _setup(conf, conf.view(service.protocol), contexts, problems)
-    if problems:
-        raise ConfigInvalid(problems)
+    setup.keeper = keeper
     if conf.uses_address_filters:
-        setup.views = Views(conf, service.protocol, setup)
+        setup.views = Views(conf, service.protocol, setup, contexts, keeper,
+                            lambda view, made, problems: _setup(conf, view, made, problems))
+        setup.views.prepare(problems)
+    if problems:
+        raise ConfigInvalid(list(dict.fromkeys(problems)))
     return setup

@@ -128,7 +128,8 @@ class Transaction:
         identity = client.identity(f"{self.session}:P{len(self._made) + 1}", smtp=to.smtp) if to.trusted else ()
         order = Order(client.setup.hostname, bytes(self._mail.sender), self._mail.body, to.smtp, to.mode == "starttls",
                       identity)
-        link = Outgoing(client.loop, client.log, to, order, client.setup.contexts, self, client.next_link())
+        link = Outgoing(client.loop, client.log, to, order, client.setup.contexts, self, client.next_link(),
+                        preface=client.proxy_header() if to.haproxy else b"", rawlog=client.setup.backend_rawlog)
         self._links[to.connection] = link
         self._made.append(link)
         return link

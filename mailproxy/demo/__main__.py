@@ -18,6 +18,9 @@ from mailproxy.demo.processes import Processes
 
 #: Ports that are asked for first.
 _IMAP, _IMAPS, _BACKEND = 10143, 10993, 10144
+_OTHERS = {"pop3": 10110, "pop3s": 10995, "sieve": 14190, "submission": 10587, "submissions": 10465, "lmtp": 10024}
+#: Between those of one backend.
+_STEP = 10
 #: Seconds between two looks at the processes.
 _WATCH = 0.5
 
@@ -64,25 +67,27 @@ def prepare(arguments: argparse.Namespace, directory: Path) -> settings.Demo:
     except ImportError:
         raise DemoFailed("the demo's certificate needs the Python package cryptography: run make venv") from None
     backends.require()
-    taken = {name: place.choose_port(_BACKEND + number, f"backend {name}", _say)
+    taken = {name: {protocol: place.choose_port(_BACKEND + number + _STEP * index, f"{protocol} of {name}", _say)
+                    for index, protocol in enumerate(backends.PROTOCOLS)}
              for number, name in enumerate(backends.NAMES)}
     crt, key = certificate.ensure(directory, time.time())
-    return settings.Demo(directory, place.choose_port(arguments.imap_port, "imap", _say),
-                         place.choose_port(arguments.imaps_port, "imaps", _say), taken, crt, key)
+    wanted = {"imap": arguments.imap_port, "imaps": arguments.imaps_port, **_OTHERS}
+    return settings.Demo(directory, {listener: place.choose_port(port, listener, _say)
+                                     for listener, port in wanted.items()}, taken, crt, key)
 
 
 def start(demo: settings.Demo, server: list[str], processes: Processes) -> None:
     """Everything, in the order in which it is needed; returns when a login works."""
-    for name, port in demo.backends.items():
-        backends.start(processes, name, port)
-    for name, port in demo.backends.items():
-        backends.wait_for(processes, port, f"backend {name}")
-        backends.mark(name, port)
+    for name, ports in demo.backends.items():
+        backends.start(processes, name, ports)
+    for name, ports in demo.backends.items():
+        backends.wait_for(processes, ports["imap"], f"backend {name}")
+        backends.mark(name, ports["imap"])
     processes.start("proxy", [*server, "-F", "-c", str(settings.write(demo))])
-    backends.wait_for(processes, demo.imap, "the proxy")
+    backends.wait_for(processes, demo.ports["imap"], "the proxy")
     for user, name in people.USERS.items():
         try:
-            seen = backends.mailboxes(demo.imap, user, people.password_of(user))
+            seen = backends.mailboxes(demo.ports["imap"], user, people.password_of(user))
         except (OSError, imaplib.IMAP4.error) as error:
             raise DemoFailed(f"{user} cannot log in through the proxy: {error}\n{_log_tail(demo)}") from None
         if backends.mailbox_of(name) not in seen:
@@ -98,24 +103,41 @@ def commands(demo: settings.Demo) -> list[str]:
     """Shell lines that log in and list the mailboxes."""
     crt = shlex.quote(os.path.relpath(demo.certificate))
     secret = people.password_of
+    at = {listener: f"{HOST}:{port}" for listener, port in demo.ports.items()}
+    plain = """$(printf '\\0{0}\\0{1}' | base64)"""
+    message = "Subject: hi\\r\\n\\r\\nHello\\r\\n.\\r\\nQUIT\\r\\n"
     master = f"carol{people.SEPARATOR}{people.MASTER}"
     return [
-        f"curl -sS imap://{HOST}:{demo.imap}/ -u alice:{secret('alice')}",
-        f"curl -sS --ssl-reqd --cacert {crt} imap://{HOST}:{demo.imap}/ -u bob:{secret('bob')}",
-        f"curl -sS --cacert {crt} imaps://{HOST}:{demo.imaps}/ -u carol:{secret('carol')}",
-        f"curl -sS --cacert {crt} imaps://{HOST}:{demo.imaps}/ -u '{master}:{secret(people.MASTER)}'",
+        f"curl -sS imap://{at['imap']}/ -u alice:{secret('alice')}",
+        f"curl -sS --ssl-reqd --cacert {crt} imap://{at['imap']}/ -u bob:{secret('bob')}",
+        f"curl -sS --cacert {crt} imaps://{at['imaps']}/ -u carol:{secret('carol')}",
+        f"curl -sS --cacert {crt} imaps://{at['imaps']}/ -u '{master}:{secret(people.MASTER)}'",
         f"""printf 'a LOGIN dave {secret("dave")}\\r\\nb LIST "" "*"\\r\\nc LOGOUT\\r\\n' """
-        f"| openssl s_client -quiet -CAfile {crt} -connect {HOST}:{demo.imaps}",
+        f"| openssl s_client -quiet -CAfile {crt} -connect {at['imaps']}",
         f"""printf 'a LOGIN alice {secret("alice")}\\r\\nb LIST "" "*"\\r\\nc LOGOUT\\r\\n' """
-        f"| openssl s_client -quiet -starttls imap -CAfile {crt} -connect {HOST}:{demo.imap}",
+        f"| openssl s_client -quiet -starttls imap -CAfile {crt} -connect {at['imap']}",
+        f"curl -sS --ssl-reqd --cacert {crt} pop3://{at['pop3']}/1 -u alice:{secret('alice')}",
+        f"curl -sS --cacert {crt} pop3s://{at['pop3s']}/1 -u dave:{secret('dave')}",
+        f"""printf 'AUTHENTICATE "PLAIN" "%s"\\r\\nLISTSCRIPTS\\r\\nLOGOUT\\r\\n' """
+        f'"{plain.format("bob", secret("bob"))}" '
+        f"| openssl s_client -quiet -starttls sieve -CAfile {crt} -connect {at['sieve']}",
+        "printf 'EHLO demo\\r\\nAUTH PLAIN %s\\r\\nMAIL FROM:<demo@localhost>\\r\\nRCPT TO:<x@localhost>\\r\\n"
+        f"DATA\\r\\n{message}' "
+        f'"{plain.format("carol", secret("carol"))}" '
+        f"| openssl s_client -quiet -starttls smtp -CAfile {crt} -connect {at['submission']}",
+        f"printf 'LHLO demo\\r\\nMAIL FROM:<demo@localhost>\\r\\nRCPT TO:<dave>\\r\\nDATA\\r\\n{message}' "
+        f"| openssl s_client -quiet -starttls lmtp -CAfile {crt} -connect {at['lmtp']}",
     ]
 
 
 def show(demo: settings.Demo) -> None:
     people_of = {name: [user for user, at in people.USERS.items() if at == name] for name in demo.backends}
-    _say(f"\nThe proxy answers on {HOST}: imap {demo.imap} (with STARTTLS), imaps {demo.imaps}.")
-    for name, port in demo.backends.items():
-        _say(f"Backend {name} ({HOST}:{port}, mailbox {backends.mailbox_of(name)}): {', '.join(people_of[name])}.")
+    listeners = ", ".join(f"{listener} {port}" for listener, port in demo.ports.items())
+    _say(f"\nThe proxy answers on {HOST}: {listeners}; those without s in the end with STARTTLS.")
+    for name, ports in demo.backends.items():
+        _say(f"Backend {name} (imap {HOST}:{ports['imap']}, mailbox {backends.mailbox_of(name)}): "
+             f"{', '.join(people_of[name])}.")
+    _say("Only IMAP has mailboxes here; what the backends say in other protocols is just enough to see where one is.")
     _say(f"Passwords: the name with -demo behind it.  Master user: carol{people.SEPARATOR}{people.MASTER}, "
          f"password {people.password_of(people.MASTER)}.")
     _say(f"Configuration {demo.directory}/mailproxy.conf, log {demo.directory}/log.\n\nTry, in another terminal:\n")

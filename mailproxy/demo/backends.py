@@ -1,6 +1,7 @@
-"""The backends of the demo: pymap servers in memory, each with a mailbox that tells its name.
+"""The backends of the demo: pymap servers in memory, each with a mailbox that tells its name, and beside each one tiny
+servers for the other protocols (mailproxy.demo.others).
 
-In: a name and a port.  Out: an IMAP server with some mail.
+In: a name and ports.  Out: an IMAP server with some mail, and its companions.
 """
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from mailproxy.demo.place import HOST, DemoFailed
 from mailproxy.demo.processes import Processes
 
 NAMES = ("A", "B")
+#: In the order in which mailproxy.demo.others takes their ports.
+OTHERS = ("pop3", "sieve", "submission", "lmtp")
+PROTOCOLS = ("imap", *OTHERS)
 #: Seconds that a server has to answer.
 START_TIMEOUT = 30.0
 _PAUSE = 0.1
@@ -32,10 +36,14 @@ def require() -> None:
         raise DemoFailed("the demo's backends need the Python package pymap: run make venv")
 
 
-def start(processes: Processes, name: str, port: int) -> None:
+def start(processes: Processes, name: str, ports: dict[str, int]) -> None:
+    """`ports` by protocol."""
     processes.start(f"backend-{name}", [
-        sys.executable, "-c", "from pymap.main import main; main()", "--host", HOST, "--port", str(port), "--no-tls",
+        sys.executable, "-c", "from pymap.main import main; main()", "--host", HOST, "--port", str(ports["imap"]),
+        "--no-tls",
         "dict", "--demo-data", "--demo-user", BACKEND_ACCOUNT.user, "--demo-password", BACKEND_ACCOUNT.password])
+    processes.start(f"others-{name}", [sys.executable, "-m", "mailproxy.demo.others", name,
+                                       *(str(ports[protocol]) for protocol in OTHERS)])
 
 
 def mark(name: str, port: int) -> None:

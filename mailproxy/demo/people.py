@@ -1,6 +1,6 @@
 """Who may log in to the demo: a table of users, each with the backend that holds the mail, and one master user.
 
-In: the ports of the backends.  Out: a SQLite database that the proxy's `sql` passdbs ask.
+In: the ports of the backends, by protocol.  Out: a SQLite database that the proxy's `sql` passdbs ask.
 """
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ BACKEND_ACCOUNT = Account("demouser", "demopass")
 
 PASSWORD_QUERY = """
 SELECT user, password, 'y' AS proxy, host, port, destuser, pass, '' AS master
-  FROM users WHERE user = '%u'
+  FROM users JOIN ports USING (backend) WHERE user = '%u' AND service = '%s'
 """
 MASTER_QUERY = "SELECT user, password FROM masters WHERE user = '%u'"
 
 _TABLES = """
-CREATE TABLE users (user TEXT PRIMARY KEY, password TEXT NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL,
+CREATE TABLE users (user TEXT PRIMARY KEY, password TEXT NOT NULL, backend TEXT NOT NULL, host TEXT NOT NULL,
                     destuser TEXT NOT NULL, pass TEXT NOT NULL);
+CREATE TABLE ports (backend TEXT NOT NULL, service TEXT NOT NULL, port INTEGER NOT NULL);
 CREATE TABLE masters (user TEXT PRIMARY KEY, password TEXT NOT NULL);
 """
 
@@ -55,8 +56,8 @@ def hashed(password: str) -> str:
     return "{SSHA256}" + base64.b64encode(digest + salt).decode()
 
 
-def write(database: Path, host: str, ports: dict[str, int]) -> None:
-    """Make the database anew; `ports` by the backend's name."""
+def write(database: Path, host: str, ports: dict[str, dict[str, int]]) -> None:
+    """Make the database anew; `ports` by the backend's name and the protocol."""
     database.unlink(missing_ok=True)
     os.close(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     connection = sqlite3.connect(database)
@@ -65,8 +66,10 @@ def write(database: Path, host: str, ports: dict[str, int]) -> None:
             connection.executescript(_TABLES)
             connection.executemany(
                 "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)",
-                [(user, hashed(password_of(user)), host, ports[backend], BACKEND_ACCOUNT.user,
-                  BACKEND_ACCOUNT.password) for user, backend in USERS.items()])
+                [(user, hashed(password_of(user)), backend, host, BACKEND_ACCOUNT.user, BACKEND_ACCOUNT.password)
+                 for user, backend in USERS.items()])
+            connection.executemany("INSERT INTO ports VALUES (?, ?, ?)", [
+                (backend, service, port) for backend, row in ports.items() for service, port in row.items()])
             connection.execute("INSERT INTO masters VALUES (?, ?)", (MASTER, hashed(password_of(MASTER))))
     finally:
         connection.close()

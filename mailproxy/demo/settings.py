@@ -23,6 +23,8 @@ state_dir = {dir}/state
 instance_name = mailproxy-demo
 listen = {host}
 log_path = {dir}/log
+protocols = imap pop3 sieve submission lmtp
+lmtp_proxy = yes
 auth_verbose = yes
 {users}
 ssl_cert = <{crt}
@@ -34,6 +36,32 @@ service imap-login {{
   }}
   inet_listener imaps {{
     port = {imaps}
+  }}
+}}
+service pop3-login {{
+{login}  inet_listener pop3 {{
+    port = {pop3}
+  }}
+  inet_listener pop3s {{
+    port = {pop3s}
+  }}
+}}
+service managesieve-login {{
+{login}  inet_listener sieve {{
+    port = {sieve}
+  }}
+}}
+service submission-login {{
+{login}  inet_listener submission {{
+    port = {submission}
+  }}
+  inet_listener submissions {{
+    port = {submissions}
+  }}
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    port = {lmtp}
   }}
 }}
 
@@ -70,9 +98,8 @@ class Demo:
     """Where everything of one demo is."""
 
     directory: Path
-    imap: int
-    imaps: int
-    backends: dict[str, int]
+    ports: dict[str, int]                   # by listener
+    backends: dict[str, dict[str, int]]     # by name and protocol
     certificate: Path
     key: Path
 
@@ -100,5 +127,5 @@ def write(demo: Demo) -> Path:
     main = demo.directory / "mailproxy.conf"
     main.write_text(_MAIN.format(
         conf_d=conf_d(), dir=demo.directory, host=HOST, users=_ROOT_USERS if root else own, crt=demo.certificate,
-        key=demo.key, login="" if root else _NO_CHROOT, imap=demo.imap, imaps=demo.imaps, separator=people.SEPARATOR))
+        key=demo.key, login="" if root else _NO_CHROOT, separator=people.SEPARATOR, **demo.ports))
     return main

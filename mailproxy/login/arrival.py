@@ -8,21 +8,42 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mailproxy.ipc.contract import Listener
-from mailproxy.net.loop import IN, Timer
+from mailproxy.log.pipe import Log
+from mailproxy.net.addr import Networks
+from mailproxy.net.loop import IN, Loop, Timer
 from mailproxy.net.proxyhdr import V2_MAX, Address, BadHeader, Header, parse
 from mailproxy.net.transport import borrowed
 
-if TYPE_CHECKING:
-    from mailproxy.login.worker import Worker
+
+class Door(Protocol):
+    """Whom to believe, and how long to wait."""
+
+    @property
+    def balancers(self) -> Networks: ...
+    @property
+    def header_timeout(self) -> float: ...
+
+
+class Worker(Protocol):
+    """Who has accepted it."""
+
+    @property
+    def loop(self) -> Loop: ...
+    @property
+    def log(self) -> Log: ...
+    def arrived(self, arrival: Arrival, header: Header) -> None: ...
+    def ended(self, what: Arrival) -> None: ...
 
 
 class Arrival:
-    __slots__ = ("_data", "_timer", "_worker", "fd", "listener", "local", "remote")
+    __slots__ = ("_data", "_door", "_timer", "_worker", "fd", "listener", "local", "remote")
 
-    def __init__(self, worker: Worker, fd: int, remote: Address, local: Address, listener: Listener) -> None:
+    def __init__(self, worker: Worker, door: Door, fd: int, remote: Address, local: Address,
+                 listener: Listener) -> None:
+        self._door = door
         self._worker = worker
         self._data = b""
         self._timer: Timer | None = None
@@ -34,13 +55,12 @@ class Arrival:
     def begin(self, *, implicit_tls: bool) -> None:
         """`implicit_tls` is for later: the header comes in the clear."""
         worker = self._worker
-        policy = worker.setup.policy
-        if self.remote[0] not in policy.balancers:
+        if self.remote[0] not in self._door.balancers:
             worker.log.warning(f"haproxy: Client not trusted (rip={self.remote[0]})")
             self.close()
             return
         worker.loop.register(self.fd, IN, self._read)
-        self._timer = worker.loop.call_later(policy.header_timeout, self._timed_out)
+        self._timer = worker.loop.call_later(self._door.header_timeout, self._timed_out)
 
     def _read(self, mask: int) -> None:
         log = self._worker.log

@@ -46,8 +46,9 @@ DOWN, GREETING, READY = range(3)
 class AuthClient:
     """`on_ready` is called whenever the mechanisms are known (again)."""
 
-    __slots__ = ("_address", "_connection_id", "_cookie", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms", "_next",
-                 "_out", "_pending", "_queued", "_sock", "_state", "_timer", "_writing", "mechanisms", "on_ready")
+    __slots__ = ("_address", "_connection_id", "_cookie", "_fd", "_lines", "_log", "_loop", "_marks", "_mechanisms",
+                 "_next", "_out", "_pending", "_queued", "_sock", "_state", "_timer", "_writing", "mechanisms",
+                 "on_ready")
 
     def __init__(self, loop: Loop, log: Log, on_ready: Callable[[], None], address: str = SOCKET) -> None:
         self._address = address

@@ -20,12 +20,13 @@ from mailproxy.login.proxied import Lent, Proxied, ProxiedTls
 from mailproxy.login.proxying import Proxying
 from mailproxy.login.session import Session
 from mailproxy.login.setup import Setup
-from mailproxy.login.target import HAPROXY_TLS, Target
+from mailproxy.login.target import Target
 from mailproxy.net import connect
 from mailproxy.net.loop import ERR, HUP, IN, OUT, RDHUP, Loop, Timer
-from mailproxy.net.proxyhdr import TlsInfo
+from mailproxy.net.proxyhdr import WITH_TLS, TlsInfo
 from mailproxy.net.tls import server_name, subject_line, subject_name
 from mailproxy.net.transport import Broken, Plain, Tls, ended_rudely
+from mailproxy.proto import spec
 from mailproxy.relay.relay import Relay
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 READ = 4096
 #: Bytes that wait for a client who does not read; more, and it is disconnected.
 OUT_MAX = 4096
+#: Bytes that wait for a backend before login: many times the longest dialogue of one that reads.
+BACKEND_OUT_MAX = 65536
 _RESET = os.strerror(errno.ECONNRESET)
 
 
@@ -51,6 +54,8 @@ class Connection:
 
     __slots__ = ("_backend", "_backend_fd", "_backend_mask", "_backend_out", "_client", "_connected", "_fd", "_loop",
                  "_mask", "_out", "_reading", "_sent", "_sent_backend", "_shaken", "session", "worker")
+
+    session: Session
 
     def __init__(self, worker: Worker, fd: int, setup: Setup, remote: tuple[str, int],
                  local: tuple[str, int], listener: str) -> None:
@@ -312,6 +317,10 @@ class Connection:
                     return
             self._connected = True
             target = self._proxying().target
+            rawlog = self.session.shared.rawlog
+            if rawlog is not None:
+                assert isinstance(backend, Plain)
+                self._backend = backend = rawlog.record(backend)
             if target.haproxy and not self._introduce(backend, target):
                 return
             if target.tls:
@@ -339,7 +348,7 @@ class Connection:
 
     def _introduce(self, backend: Plain | Tls, target: Target) -> bool:
         """Say whom the connection is for, before anything else; False if that was its end."""
-        header = self.session.proxy_header(self._client_tls() if target.haproxy == HAPROXY_TLS else None)
+        header = self.session.proxy_header(self._client_tls() if target.haproxy == WITH_TLS else None)
         try:
             whole = backend.send(header) == len(header)     # nothing else is in the socket's buffer
         except Broken as error:
@@ -371,6 +380,8 @@ class Connection:
                 return
             self._backend_out = data[sent:]
         self._flush_backend()
+        if len(self._backend_out) > BACKEND_OUT_MAX:
+            self._proxying().fail(spec.REMOTE, "Output buffer full", retry=False)
 
     def _flush_backend(self) -> None:
         assert self._backend is not None
@@ -398,7 +409,7 @@ class Connection:
         context = contexts.any_cert if target.any_cert else contexts.verified
         assert isinstance(self._backend, Plain)
         try:
-            self._backend = Tls(self._backend, context, server_side=False, name=target.host)
+            self._backend = self._backend.secure(context, server_side=False, name=target.host)
         except Broken as error:
             self._proxying().broken(str(error))
             return
@@ -451,8 +462,11 @@ class Connection:
         assert backend is not None
         session = self.session
         kind = ProxiedTls if self._client.tls else Proxied
-        self._relay(kind(self.worker, session.shared, label, elements, session.real_rip), backend, to_backend,
-                    to_client)
+        proxied = kind(self.worker, session.shared, label, elements, session.real_rip)
+        self._relay(proxied, backend, to_backend, to_client)
+        target = self._proxying().target
+        if target.refresh and proxied in self.worker.proxied:       # it may have ended already
+            self.worker.refresh(proxied, target.destuser, target.refresh)
 
     def _relay(self, proxied: Proxied, backend: Plain | Tls, to_backend: bytes, to_client: bytes) -> None:
         proxied.relay = relay = Relay(self._loop, self._client, backend, proxied.done)

@@ -100,6 +100,8 @@ class Proxying:
         out = machine.take_output()
         if out:
             session.io.backend_send(out)
+            if self.machine is not machine:     # the backend does not read
+                return
         if result == READY:
             self._won(machine)
         elif result == START_TLS:

@@ -114,6 +114,7 @@ def _login(setup: Setup, script: Script, tls: bool, sinks: tuple[int, int]) -> b
             Listener("rehearsal", "inet", front, ssl=tls, address=front.getsockname()[:2]),),
             status_fd=null, dead_fd=dead, log_fd=null, client_limit=1, service_count=1)
         worker = Worker(child, setup, address)
+        setup.rawlog = None             # the words of this backend are no news
         loop = worker.loop
         stack.callback(loop.close)
         for listener, lines in ((auth, _auth_lines(setup, back.getsockname()[1])), (back, _backend_lines(script))):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from mailproxy.config import includes
 from mailproxy.net import openssl, tls
 
 #: Contexts that are made on demand; 20 KiB each.
@@ -72,7 +73,9 @@ def options_of(settings: Any) -> tls.Options:
 
 def _paths(view: Any, cert: str, key: str) -> tuple[str, str]:
     found = [written.source if (written := view.written(name)) is not None else "" for name in (cert, key)]
-    return tuple(path and os.path.abspath(path) for path in found)  # type: ignore[return-value]
+    # what came through a pipe is never there again
+    return tuple(path and os.path.abspath(path) if not path.startswith(includes.PIPES) else ""
+                 for path in found)  # type: ignore[return-value]
 
 
 class Served:
@@ -155,7 +158,8 @@ class Served:
         return tuple(_stamp(path) for pair in self.recipe.paths for path in pair if path)
 
     def _read(self) -> Pairs:
-        return tuple(tls.Pair(_text(cert) if cert else old.cert, _text(key) if key else old.key, old.password)
+        return tuple(tls.Pair(includes.read(cert, FILE_MAX) if cert else old.cert,
+                              includes.read(key, FILE_MAX) if key else old.key, old.password)
                      for (cert, key), old in zip(self.recipe.paths, self.recipe.pairs, strict=True))
 
 
@@ -166,14 +170,6 @@ def _stamp(path: str) -> tuple[int, ...]:
     except OSError as error:
         return (error.errno or 0,)
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
-
-
-def _text(path: str) -> str:
-    with open(path, "rb") as file:
-        data = file.read(FILE_MAX + 1)
-    if len(data) > FILE_MAX:
-        raise OSError(0, f"{path} is larger than {FILE_MAX} bytes")
-    return data.decode("utf-8", "surrogateescape")
 
 
 _known: WeakValueDictionary[Recipe, Served] = WeakValueDictionary()

@@ -60,8 +60,8 @@ class Session(Client):
     """A client's dialogue with us."""
 
     __slots__ = ("_frontend", "_login_timer", "_notice", "_request", "_unfinished", "attempts", "auth_started",
-                 "auth_user", "created", "fields", "handoff", "io", "listener", "method", "orig_user", "outcome", "proxying",
-                 "state", "successes", "tls_end", "tls_error", "user")
+                 "auth_user", "created", "fields", "handoff", "io", "listener", "method", "orig_user", "outcome",
+                 "proxying", "state", "successes", "tls_end", "tls_error", "user")
 
     io: Io
     listener: str

@@ -5,12 +5,10 @@ In: the configuration and a service.  Out: a Setup.  A setting that cannot work 
 """
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from typing import Any
 
 from mailproxy import variables
@@ -20,16 +18,16 @@ from mailproxy.ipc.contract import News
 from mailproxy.log.pipe import Log
 from mailproxy.login import contexts as made
 from mailproxy.login.backends import Backends
-from mailproxy.login.contexts import Address, Keeper, Pair, TlsContexts
+from mailproxy.login.contexts import Keeper, TlsContexts
 from mailproxy.login.handoff import MailService
 from mailproxy.login.logline import Format
 from mailproxy.login.ports import AuthPort
+from mailproxy.login.views import NOBODY, Views, networks
 from mailproxy.net import tls
-from mailproxy.net.addr import BadAddress, Networks, is_ip, words
+from mailproxy.net.addr import Networks, is_ip, words
+from mailproxy.net.rawlog import Rawlog
 from mailproxy.proto import dialects
 from mailproxy.proto.spec import Dialect, Frontend, Offer
-
-NOBODY = Networks([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ class Policy:
     balancers: Networks = NOBODY        # haproxy_trusted_networks
     header_timeout: float = 3.0         # haproxy_timeout
     verbose_tls: bool = False           # verbose_ssl
+    disconnect_delay: float = 0.0       # login_proxy_max_disconnect_delay
 
 
 #: Before a worker has connected to it.
@@ -60,8 +59,8 @@ _NO_AUTH: AuthPort = None  # type: ignore[assignment]
 class Setup:
     """One per process.  The last group is set by the worker itself."""
 
-    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "keeper", "log", "machine", "mail", "policy",
-                 "protocol", "source_names", "sources", "view", "views")
+    __slots__ = ("_offers", "auth", "backends", "contexts", "dialect", "format", "keeper", "log", "machine", "mail",
+                 "policy", "protocol", "rawlog", "refusal", "source_names", "sources", "view", "views")
 
     def __init__(self, view: Any, policy: Policy, dialect: Dialect, contexts: TlsContexts, form: Format) -> None:
         self.view = view
@@ -77,7 +76,9 @@ class Setup:
         self.backends = Backends()
         self._offers: tuple[object, object] | None = None      # (mechanisms, what their frontends share)
         self.sources = Sources(self.source_names)
+        self.refusal = _refusal(dialect, view, self.machine)    # for who finds no room: the master's to say
         self.mail: MailService | None = None    # who takes clients that are not proxied
+        self.rawlog: Rawlog | None = None       # copies of what backends and we say
         self.log: Log
         self.keeper: Keeper                     # of the main one; those for some addresses have none
 
@@ -86,6 +87,9 @@ class Setup:
         self.log, self.auth = log, auth
         for error in self.sources.errors:
             log.error(error)
+        directory = self.view.login.login_proxy_rawlog_dir
+        if directory:
+            self.rawlog = Rawlog(directory, log.error)
 
     def renew(self) -> News:
         """In the master, now and then: certificates that have changed."""
@@ -168,11 +172,21 @@ def prepare(conf: Any, service: Any) -> Setup:
     setup = _setup(conf, view, service, contexts, problems)
     setup.keeper = keeper
     if conf.uses_address_filters:
-        setup.views = views = _Views(conf, service, setup)
+        views = Views(conf, protocol, setup, contexts, keeper,
+                      lambda view, made, problems: _setup(conf, view, service, made, problems))
         views.prepare(problems)
+        setup.views = _Views(setup, views)
     if problems:
         raise ConfigInvalid(list(dict.fromkeys(problems)))
     return setup
+
+
+def _refusal(dialect: Dialect, view: Any, machine: str) -> bytes:
+    """What a client is told who is not even let in."""
+    frontend = dialect.frontend(dialect.share(Offer("", (), False, False, False,
+                                                    _protocol_settings(view, dialect.name), machine)))
+    frontend.bye("Connection queue full")
+    return frontend.take_output()
 
 
 def _work_directory(conf: Any, service: Any) -> str:
@@ -182,8 +196,8 @@ def _work_directory(conf: Any, service: Any) -> str:
 
 def _setup(conf: Any, view: Any, service: Any, contexts: TlsContexts, problems: list[Problem]) -> Setup:
     login = view.login
-    trusted = _networks(conf, "login_trusted_networks", login.login_trusted_networks, problems)
-    balancers = _networks(conf, "haproxy_trusted_networks", login.haproxy_trusted_networks, problems)
+    trusted = networks(conf, "login_trusted_networks", login.login_trusted_networks, problems)
+    balancers = networks(conf, "haproxy_trusted_networks", login.haproxy_trusted_networks, problems)
     required = view.ssl.ssl == "required"
     policy = Policy(
         protocol=service.protocol, ssl=view.ssl.ssl, plaintext_needs_tls=login.disable_plaintext_auth or required,
@@ -192,7 +206,8 @@ def _setup(conf: Any, view: Any, service: Any, contexts: TlsContexts, problems: 
         timeout=login.login_proxy_timeout,
         max_reconnects=login.login_proxy_max_reconnects, auth_verbose=view.auth.auth_verbose,
         id_log=tuple(view.imap.imap_id_log.split()), service=service.name, balancers=balancers,
-        header_timeout=login.haproxy_timeout, verbose_tls=view.logging.verbose_ssl)
+        header_timeout=login.haproxy_timeout, verbose_tls=view.logging.verbose_ssl,
+        disconnect_delay=login.login_proxy_max_disconnect_delay)
     dialect = dialects.find(service.protocol)
     if variables_fail(login.login_greeting):
         problems.append(Problem(conf.path, 0, "Failed to expand settings: login_greeting: "
@@ -209,14 +224,6 @@ def _cert_field(conf: Any, view: Any, problems: list[Problem]) -> str:
     except tls.BadTls as error:
         problems.append(Problem(conf.path, 0, str(error)))
         return ""
-
-
-def _networks(conf: Any, setting: str, value: str, problems: list[Problem]) -> Networks:
-    try:
-        return Networks(words(value))
-    except BadAddress as error:
-        problems.append(Problem(conf.path, 0, f"{setting}: Invalid network '{error}'"))
-        return NOBODY
 
 
 _GREETING_NAMES = {"s": "service", "service": "service", "r": "rip", "rip": "rip", "l": "lip", "lip": "lip", "p": "pid",
@@ -236,34 +243,18 @@ def variables_fail(template: str) -> str:
     return ""
 
 
-#: Combinations of `local` and `remote` blocks that are made ready; those beyond are made when somebody connects, and
-#: then without files of their own, which a chrooted worker cannot read.
-VIEWS_MAX = 4096
-
-
 class _Views:
-    """Setups for connections that `local` or `remote` blocks single out, made in the master, where files are read."""
+    """The Setup for two addresses, ready for a worker."""
 
-    __slots__ = ("_conf", "_made", "_main", "_service")
+    __slots__ = ("_main", "_views")
 
-    def __init__(self, conf: Any, service: Any, main: Setup) -> None:
-        self._conf, self._service, self._main = conf, service, main
-        self._made: dict[int, Setup] = {}
-
-    def prepare(self, problems: list[Problem]) -> None:
-        """Make one for each combination of blocks: the ends of a network stand for all of it."""
-        locals_: dict[Address | None, None] = {None: None}
-        remotes: dict[Address | None, None] = {None: None}
-        for scope in self._conf.scopes:
-            for net, found in ((scope.filter.local, locals_), (scope.filter.remote, remotes)):
-                if net is not None:
-                    found.update({net[0]: None, net[-1]: None})
-        for pair in itertools.islice(itertools.product(locals_, remotes), VIEWS_MAX):
-            self._make(pair, problems)
+    def __init__(self, main: Setup, views: Views[Setup]) -> None:
+        self._main = main
+        self._views = views
 
     def __call__(self, lip: str, rip: str) -> Setup:
         problems: list[Problem] = []
-        setup = self._make((ip_address(lip.partition("%")[0]), ip_address(rip.partition("%")[0])), problems)
+        setup = self._views.find(lip, rip, problems)
         main = self._main
         for problem in problems:
             main.log.error(str(problem))
@@ -272,16 +263,4 @@ class _Views:
             setup.backends = main.backends
             if setup.source_names == main.source_names:
                 setup.sources = main.sources        # one turn for all
-        return setup
-
-    def _make(self, pair: Pair, problems: list[Problem]) -> Setup:
-        main, protocol = self._main, self._service.protocol
-        view = self._conf.view(protocol, local=pair[0], remote=pair[1])
-        if view is main.view:
-            return main
-        setup = self._made.get(id(view))
-        if setup is None:
-            same = view.ssl == main.view.ssl and not self._conf.local_names
-            contexts = main.contexts if same else made.build(self._conf, protocol, pair, problems, main.keeper)
-            setup = self._made[id(view)] = _setup(self._conf, view, self._service, contexts, problems)
         return setup

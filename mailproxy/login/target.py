@@ -9,6 +9,7 @@ import re
 
 from mailproxy import sasl
 from mailproxy.net.addr import is_ip, normal
+from mailproxy.net.proxyhdr import KINDS as HAPROXY_KINDS
 from mailproxy.secret import Secret
 
 #: SASL mechanisms that `proxy_mech` may name.
@@ -16,8 +17,6 @@ MECHANISMS = sasl.CLIENT_NAMES
 ANY_CERT = "any-cert"
 #: The value of `proxy_noauth` that does without an identity of the user.
 ANONYMOUS = "anonymous"
-#: Values of `proxy_haproxy`: a PROXY header with the client's addresses; with what is known of its TLS as well.
-HAPROXY, HAPROXY_TLS = HAPROXY_KINDS = ("v2", "v2-ssl")
 _INTERVAL = re.compile(r"([0-9]{1,18})\s*([a-z]*)\Z", re.I)
 _UNITS = (("milliseconds", 0.001), ("millisecs", 0.001), ("mseconds", 0.001), ("msecs", 0.001), ("seconds", 1.0),
           ("secs", 1.0), ("minutes", 60.0), ("mins", 60.0), ("hours", 3600.0), ("days", 86400.0), ("weeks", 604800.0))
@@ -27,8 +26,8 @@ class Target:
     """A checked destination with credentials."""
 
     __slots__ = ("anonymous", "any_cert", "destuser", "forward", "haproxy", "host", "host_down_after", "ip", "master",
-                 "mechanism", "noauth", "password", "pipelining", "port", "source", "starttls", "timeout", "tls",
-                 "trusted", "warnings")
+                 "mechanism", "noauth", "password", "pipelining", "port", "refresh", "source", "starttls", "timeout",
+                 "tls", "trusted", "warnings")
 
     def __init__(self, host: str, ip: str, port: int, destuser: str, password: Secret) -> None:
         self.host = host
@@ -48,6 +47,7 @@ class Target:
         self.trusted = True             # send ID / XCLIENT
         self.noauth = False             # where the protocol has a way: log in by XCLIENT alone,
         self.anonymous = False          # or without any identity
+        self.refresh = 0                # seconds between words that the user is still there
         self.haproxy = ""               # the kind of PROXY header that goes first
         self.forward: tuple[tuple[str, str], ...] = ()
         self.warnings: tuple[str, ...] = ()     # errors in fields that have a default to fall back to
@@ -175,7 +175,9 @@ def _times_and_source(target: Target, fields: dict[str, str]) -> str:
         else:
             target.host_down_after = value
     refresh = fields.get("proxy_refresh")
-    if refresh is not None and not (refresh.isascii() and refresh.isdecimal()):
+    if refresh is not None and refresh.isascii() and refresh.isdecimal() and len(refresh) < 10:
+        target.refresh = int(refresh)
+    elif refresh is not None:
         target.warnings += (f"BUG: Auth service returned invalid proxy_refresh value: {refresh}",)
     source = fields.get("source_ip")
     if source:

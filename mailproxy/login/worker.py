@@ -17,13 +17,17 @@ from mailproxy.log.pipe import PANIC, Log
 from mailproxy.login.arrival import Arrival
 from mailproxy.login.authclient import SOCKET, AuthClient
 from mailproxy.login.connection import Connection
+from mailproxy.login.notify import Notifier
 from mailproxy.login.proxied import Proxied
 from mailproxy.login.rehearsal import prepare
+from mailproxy.login.session import HANDOFF
 from mailproxy.login.setup import Setup
+from mailproxy.login.spread import Spread
 from mailproxy.net.loop import EXCLUSIVE, IN, Loop
 from mailproxy.net.proxyhdr import Address, Header
 from mailproxy.net.signals import Signals
 from mailproxy.net.transport import borrowed
+from mailproxy.relay.lingering import Lingering
 from mailproxy.relay.relay import Relay
 
 __all__ = ["main", "prepare"]
@@ -38,6 +42,8 @@ IDLE_CUT = 2.0
 TITLE_EVERY = 1.0
 #: With one client a process, the oldest should make room first: up to this long for the youngest.
 EVICT_WAIT = 0.1
+#: The master hears this often that room is being made.
+SAY_SWAPPED_EVERY = 0.2
 
 
 def main(child: Child, prepared: object) -> int:
@@ -50,13 +56,17 @@ class Worker:
         "_accepting",
         "_arriving",
         "_child",
+        "_evicting",
         "_exit",
         "_finished",
+        "_notifier",
         "_reported",
         "_reporting",
         "_sessions",
         "_set_title",
         "_signals",
+        "_spread",
+        "_swapped",
         "_swapping",
         "_titling",
         "auth",
@@ -79,11 +89,15 @@ class Worker:
         self._sessions: dict[Connection, None] = {}     # not logged in, oldest first
         self.proxied: dict[Proxied, None] = {}
         self._finished: list[Connection] = []
+        self._notifier: Notifier | None = None
+        self._spread: Spread | None = None
         self._accepting = False
         self._reported = -1
         self._reporting = False
         self._titling = False
         self._exit = False
+        self._evicting = False          # the oldest client will have to make room soon
+        self._swapped = 0.0             # when the master was last told of that
         self._swapping = False          # one client makes room for another
         self._set_title: Callable[[str], None] | None = _title_setter() if child.verbose_proctitle else None
         self.loop.at_batch_end(self._batch_end)
@@ -124,7 +138,7 @@ class Worker:
         """A bug of ours costs the session in which it showed, and no other."""
         self.log.write(PANIC, describe(failure))
         owner = getattr(handler, "__self__", None)
-        if isinstance(owner, (Connection, Relay, AuthClient, Arrival)):
+        if isinstance(owner, (Connection, Relay, AuthClient, Arrival, Lingering)):
             owner.fail()
         elif fd >= 0 and all(fd != listener.socket.fileno() for listener in self._child.listeners):
             self.loop.unregister(fd)    # the session ends by its timeout
@@ -171,7 +185,7 @@ class Worker:
         self.served += 1
         connection: Connection | Arrival
         if listener.haproxy:
-            connection = Arrival(self, fd, remote[:2], local, listener)
+            connection = Arrival(self, self.setup.policy, fd, remote[:2], local, listener)
             self._arriving[connection] = None
         else:
             connection = self._admit(fd, remote[:2], local, listener)
@@ -216,10 +230,29 @@ class Worker:
         if self._set_title is not None:
             self._retitle()
 
+    def refresh(self, proxied: Proxied, name: str, every: int) -> None:
+        """Say now and then that this user is still there."""
+        if self._notifier is None:
+            self._notifier = Notifier(self.loop, self.log, self.setup.view.login.login_proxy_notify_path)
+        self._notifier.add(proxied, name, every)
+
+    def disconnect_delay(self, proxied: Proxied) -> float:
+        """Seconds that a client may stay whose backend is gone."""
+        longest = proxied.setup.policy.disconnect_delay
+        if not longest:
+            return 0.0
+        if self._spread is None:
+            self._spread = Spread()
+        backend = proxied.backend
+        return self._spread.delay(backend, self.loop.now, longest, lambda: sum(
+            isinstance(one.relay, Relay) and one.backend == backend for one in self.proxied if not one.lent))
+
     def ended(self, what: Connection | Proxied | Arrival) -> None:
         """A client is gone."""
         if isinstance(what, Proxied):
             self.proxied.pop(what, None)
+            if self._notifier is not None:
+                self._notifier.remove(what)
         elif isinstance(what, Arrival):
             self._arriving.pop(what, None)
         elif self._sessions.pop(what, self) is None:
@@ -276,9 +309,10 @@ class Worker:
             for connection in self._sessions:
                 text = f" [{connection.session.rip} pre-login]"
             for session in self.proxied:
-                text = f" [{session.rip} proxy]"
+                text = f" [{session.rip} {'TLS proxy' if session.lent else 'proxy'}]"
         elif waiting + proxied:
-            text = f" [{waiting} pre-login + {proxied} proxies]"
+            lent = sum(session.lent for session in self.proxied)
+            text = f" [{waiting} pre-login + {proxied - lent} proxies{f' + {lent} TLS proxies' if lent else ''}]"
         assert self._set_title is not None
         self._set_title(self._child.title + text)
 
@@ -296,23 +330,26 @@ class Worker:
             self.log.error(problem)
 
     def _look_if_full(self) -> None:
-        if self._exit or self._places() > 0 or not self._is_full():
+        if self._places() > 0 or not self._is_full():
             return
         count = self._child.service_count
         if self.limit > 1 and not (count and self.served >= count):
             self._listen()              # a waiting connection makes room in `accept`
             return
         # nobody can take a place here any more: the end of this process makes room for another
-        for connection in self._sessions:
-            age = min(self.loop.now - connection.session.created, 10.0)
+        oldest = next(iter(self._sessions), None)
+        if oldest is not None and not self._evicting:
+            self._evicting = True
+            age = min(self.loop.now - oldest.session.created, 10.0)
             self.loop.call_later(EVICT_WAIT * (1 - age / 10) + time.time_ns() % 100 / 10_000, self._evict_if_full)
 
     def _is_full(self) -> bool:
         return self._child.notify_fd >= 0 and os.lseek(self._child.notify_fd, 0, os.SEEK_CUR) == 1
 
     def _evict_if_full(self) -> None:
-        if self._is_full():
-            self._evict()
+        self._evicting = False
+        if self._is_full() and self._evict():
+            self._child.report(0)       # there is no place yet, but there will be
 
     def _make_room(self) -> bool:
         """Someone waits and we are full: may he come in?"""
@@ -327,12 +364,16 @@ class Worker:
         if not evicted or self._places() <= 0:
             self._stop_listening()
             return False
+        if self.loop.now - self._swapped >= SAY_SWAPPED_EVERY:
+            self._swapped = self.loop.now
+            self._child.report(0)       # the service is full, but whoever waits will be let in
         return True
 
     def _evict(self) -> bool:
         for connection in self._sessions:
-            connection.session.close("Connection queue full", "Connection queue full")
-            return True
+            if connection.session.state != HANDOFF:     # as good as logged in
+                connection.session.close("Connection queue full", "Connection queue full")
+                return True
         return False
 
     # --- the end ---------------------------------------------------------------------------------------------------
@@ -343,7 +384,7 @@ class Worker:
         self._retire_quietly()
         if self._child.cut_on_retire:
             self._cut_idle()
-            self.loop.call_later(IDLE_CUT, self._cut_all)
+            self.loop.call_later(IDLE_CUT, lambda: self._cut_all(also_lent=False))
 
     def _retire_quietly(self) -> None:
         self._stop_listening()
@@ -368,12 +409,14 @@ class Worker:
 
     def _cut_idle(self) -> None:
         for session in list(self.proxied):
-            if self.loop.now - session.relay.last >= IDLE_CUT:
+            if not session.lent and self.loop.now - session.relay.last >= IDLE_CUT:
                 session.cut("Process shutting down")
 
-    def _cut_all(self) -> None:
+    def _cut_all(self, *, also_lent: bool = True) -> None:
+        """Those whom a mail process serves end with it, and are told so by it."""
         for session in list(self.proxied):
-            session.cut("Process shutting down")
+            if also_lent or not session.lent:
+                session.cut("Process shutting down")
 
 
 def _local_address(fd: int) -> tuple[str, int]:

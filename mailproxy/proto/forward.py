@@ -1,4 +1,5 @@
-"""What proxies tell each other of a client with XCLIENT, as POP3 and ManageSieve write it, and the variables in it.
+"""What proxies tell each other of a client: the values that all protocols share, the variables among them, and XCLIENT
+as POP3 and ManageSieve write it (as SMTP writes it: smtp.xclient).
 
 In: identities (canonical names, see events.Identify) and words of a command.  Out: the reverse.  A value that would
 break a command line is not sent.  Limits are those of the line that it stands in.
@@ -63,39 +64,50 @@ def parse(words: list[bytes]) -> tuple[dict[str, str], bool]:
         value = raw.decode("utf-8", "surrogateescape")
         match key.upper():
             case b"ADDR":
-                if _is_address(value):
-                    found["rip"] = value.strip("[]")
-                else:
-                    valid = False
+                said = address(value.strip("[]"))
             case b"PORT":
-                if 0 < _number(value) <= _PORT_MAX:
-                    found["rport"] = value
-                else:
-                    valid = False
+                said = port(value)
             case b"SESSION":
-                found["session"] = value
+                said = {"session": value}
             case b"TTL":
-                if 0 <= _number(value) <= _TTL_MAX:
-                    found["ttl"] = value
-                else:
-                    valid = False
+                said = ttl(value)
             case b"FORWARD":
-                variables = decode(raw)
-                if variables is None:
-                    valid = False
-                    continue
-                found = {name: text for name, text in found.items() if not name.startswith("forward_")} | variables
+                said = decode(raw)
+                if said is not None:
+                    found = {name: text for name, text in found.items() if not name.startswith("forward_")}
+            case _:
+                continue
+        if said is None:
+            valid = False
+        else:
+            found |= said
     return found, valid
 
 
-def _is_address(text: str) -> bool:
+# --- what a value means; None: nothing -------------------------------------------------------------------------------
+
+def address(text: str) -> dict[str, str] | None:
+    if "%" in text:                     # a zone, with any text behind it
+        return None
     try:
-        ip_address(text.strip("[]"))
+        return {"rip": str(ip_address(text))}
     except ValueError:
-        return False
-    return True
+        return None
 
 
-def _number(text: str) -> int:
-    """-1 for what is none."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else -1
+def port(text: str) -> dict[str, str] | None:
+    return _number("rport", text, 1, _PORT_MAX)
+
+
+def ttl(text: str) -> dict[str, str] | None:
+    return _number("ttl", text, 0, _TTL_MAX)
+
+
+def timeout(text: str) -> dict[str, str] | None:
+    return _number("timeout", text, 0, _TTL_MAX)
+
+
+def _number(name: str, text: str, least: int, most: int) -> dict[str, str] | None:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
+        return None
+    return {name: str(int(text))}

@@ -110,16 +110,23 @@ class Relay:
 
     def stop(self) -> None:
         """Let go of both sides without a word."""
+        link = self.leave_client()
+        self._loop.forget(link.fd)
+        link.close()
+
+    def leave_client(self) -> Link:
+        """Let go of the backend; the client is somebody else's from now on, and still watched."""
         self._state = OVER
         self._done = _ignore
         if self._timer is not None:
             self._timer.cancel()
+        self._loop.forget(self._backend.link.fd)
+        self._backend.link.close()
         for side in (self._client, self._backend):
-            self._loop.forget(side.link.fd)
-            side.link.close()
             if side.pipe is not None:
                 pipes.discard(side.pipe)
                 side.pipe = None
+        return self._client.link
 
     def fail(self) -> None:
         """End at once: something is wrong with us, not with a side."""
@@ -200,7 +207,7 @@ class Relay:
                         return None
                 if isinstance(link, Tls) and link.pending():
                     continue                    # a read takes a whole record: what is left of it, epoll does not know
-                if count >= _BULK and not (link.tls or other.link.tls):
+                if count >= _BULK and link.splices and other.link.splices:
                     other.spliced = True
                 return None
             if count == 0:

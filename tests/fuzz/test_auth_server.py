@@ -6,6 +6,7 @@ import base64
 import os
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailproxy.auth import server_main
+from mailproxy.auth.cache import Cache
 from mailproxy.auth.client import Client
 from mailproxy.auth.journal import Journal
+from mailproxy.auth.master import Master
 from mailproxy.auth.server import Server
+from mailproxy.auth.userchain import UserPlan
 from mailproxy.auth.workers import Pool
 from mailproxy.ipc.contract import Child
 from mailproxy.log.pipe import Log
@@ -67,7 +71,9 @@ def running(directory: str) -> Iterator[Server]:
     plans = server_main.make_plans(setup, journal, pool, None)
     child = Child("auth", "", 1, directory, (), status_in, -1, log_fd)
     try:
-        yield Server(loop, log, journal, plans, plans[""], child)
+        cache = Cache(4096, 60.0, 60.0, time.monotonic)
+        user_plans = {name: UserPlan(sections, journal, pool, cache) for name, sections in setup.userdbs.items()}
+        yield Server(loop, log, journal, plans, user_plans, child, pool, cache)
     finally:
         pool.close()
         loop.close()
@@ -75,12 +81,12 @@ def running(directory: str) -> Iterator[Server]:
             os.close(fd)
 
 
-def converse(server: Server, chunks: list[bytes]) -> list[str]:
+def converse(server: Server, chunks: list[bytes], master: bool = False) -> list[str]:
     """The server's lines behind its greeting, up to its end."""
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    client = Client(server, near, True, 1)
+    client = Master(server, near, 1, "/", True) if master else Client(server, near, True, 1)
     answers = b""
     for chunk in chunks:
         if client._closed:
@@ -97,7 +103,8 @@ def converse(server: Server, chunks: list[bytes]) -> list[str]:
     answers += _all(far)
     client.close("")
     far.close()
-    return answers.decode("utf-8", "surrogateescape").partition("DONE\n")[2].split("\n")[:-1]
+    lines = answers.decode("utf-8", "surrogateescape")
+    return (lines.partition("\nSPID\t")[2].partition("\n") if master else lines.partition("DONE\n"))[2].split("\n")[:-1]
 
 
 def _waiting(sock: socket.socket) -> bool:
@@ -138,6 +145,39 @@ def test_auth_server(chunks: list[bytes]) -> None:
             assert "user=alice" in words
     for number, count in finals.items():
         assert count <= sent.count(b"AUTH\t" + number.encode())
+
+
+MASTER_HELLO = b"VERSION\t1\t1\n"
+MASTER_WORDS = st.sampled_from([
+    MASTER_HELLO, b"VERSION\t2\t1\n", b"CPID\t1\n", b"PASS\t", b"USER\t", b"LIST\t", b"REQUEST\t", b"CACHE-FLUSH\t",
+    b"1\t",
+    b"PASS\t1\talice\tservice=imap\n", b"PASS\t2\tnobody\tservice=x\trip=::1\n", b"USER\t3\talice\tservice=lmtp\n",
+    b"USER\t4\ta*b\tservice=\n", b"LIST\t5\tservice=x\n", b"LIST\t6\n", b"CACHE-FLUSH\t7\n",
+    b"CACHE-FLUSH\t8\talice\t\n", b"REQUEST\t9\t7\t1\tabc\tsession_pid=1\n", b"REQUEST\t10\t7\t1\n", b"alice", b"\t",
+    b"\n",
+    b"service=imap", b"\0", b"\xff", b"\x01t", b"forward_fields=a\x01tb=c", b"9" * 5000, b"x" * 9000, b"4294967296",
+    b"-1", b"\xc2\xb2"])
+
+
+@given(st.lists(st.lists(MASTER_WORDS | st.binary(max_size=6), max_size=6).map(b"".join), max_size=6))
+@example([MASTER_HELLO, b"PASS\t1\talice\tservice=imap\nUSER\t2\talice\tservice=x\nLIST\t3\n"])
+@examples(100)
+def test_auth_master(chunks: list[bytes]) -> None:
+    """Answers to what was asked, and never a password."""
+    with tempfile.TemporaryDirectory() as directory, running(directory) as server:
+        replies = converse(server, chunks, master=True)
+    for line in replies:
+        words = line.split("\t")
+        assert words[0] in ("PASS", "USER", "NOTFOUND", "FAIL", "DONE", "OK"), line
+        assert words[1].isdecimal(), line
+        assert "secret" not in line
+
+
+def test_the_master_examples_are_answered() -> None:
+    with tempfile.TemporaryDirectory() as directory, running(directory) as server:
+        replies = converse(server, [MASTER_HELLO, b"PASS\t1\talice\tservice=imap\nUSER\t2\talice\tservice=x\n"
+                                    b"LIST\t3\nCACHE-FLUSH\t4\n"], master=True)
+    assert replies == ["PASS\t1\tuser=alice\tproxy\thost=10.0.0.9", "USER\t2\talice\t", "DONE\t3\tfail", "OK\t4\t0"]
 
 
 def test_the_examples_do_log_in() -> None:

@@ -28,7 +28,7 @@ EXPANDED = "service/auth/unix_listener/auth-client/user=dovecot"
 MACHINE = {"MAILPROXY_CPUS": "3", "MAILPROXY_CLIENTS": "700"}
 #: Not worth showing: they steer nothing here, or belong to what Dovecot alone does.
 OMITTED = {"version_ignore", "config_cache_size", "stats_writer_socket_path", "auth_stats",
-           "first_valid_uid", "last_valid_uid", "first_valid_gid", "last_valid_gid", "imap_max_line_length",
+           "imap_max_line_length",
            "login_plugins", "login_plugin_dir"}
 _SETTING = re.compile(r"^( *)#([a-z_]+ =.*)$", re.MULTILINE)
 

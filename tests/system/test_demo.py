@@ -82,7 +82,7 @@ def start_demo(short_dir: Path, no_leaks: None) -> Iterator[Callable[..., Demo]]
 
 def expected_backend(line: str) -> str:
     """The backend of the user that a command logs in as."""
-    user = re.search(r"(?:-u '?|LOGIN )(\w+)", line)
+    user = re.search(r"(?:-u '?|LOGIN |\\0|RCPT TO:<(?!x@))(\w+)", line)
     assert user, line
     return f"Backend-{people.USERS[user[1]]}"
 
@@ -95,6 +95,8 @@ def test_demo(start_demo: Callable[..., Demo], user: str | None) -> None:
     lines = re.findall(r"^ +((?:curl|printf) .+)$", demo.printed(), re.MULTILINE)
     assert sum(line.startswith("curl ") for line in lines) >= 2
     assert sum("openssl s_client" in line for line in lines) >= 2
+    for word in ("imap://", "pop3://", "-starttls sieve", "-starttls smtp", "-starttls lmtp"):
+        assert any(word in line for line in lines), word
     for line in lines:
         done = subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, check=False,
                               timeout=COMMAND_TIMEOUT, cwd=servers.PROJECT)

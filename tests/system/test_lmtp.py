@@ -20,7 +20,7 @@ from tests.servers import HOST, Server, wait_until
 
 Start = Callable[..., Server]
 
-_CONF = """
+CONF = """
 base_dir = @dir@/run
 state_dir = @dir@
 log_path = @dir@/log
@@ -70,7 +70,7 @@ def _start(start: Start, directory: Path, users: dict[str, str], extra: str = ""
     path = directory / "users"
     path.write_text("".join(f"{name}:{{PLAIN}}x::::::{fields}\n" for name, fields in users.items()))
     path.chmod(0o644)
-    return start(_CONF.replace("@users@", str(path)).replace("EXTRA", extra), "lmtp")
+    return start(CONF.replace("@users@", str(path)).replace("EXTRA", extra), "lmtp")
 
 
 def _on(server: LmtpServer, more: str = "") -> str:

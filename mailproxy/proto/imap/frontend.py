@@ -26,6 +26,8 @@ ID_KEY_MAX = 30
 ID_RETAIN_MAX = 256
 #: Parameters of one ID command that are looked at; RFC 2971 allows 30.
 ID_PAIRS_MAX = 64
+#: Bytes that an ID may have beyond those of other commands: RFC 2971 allows 30 pairs of 30 and 1024 bytes.
+ID_ROOM = 57344
 
 _HEAD = re.compile(rb"([^ \r\n]*)(?: ([^ \r\n]*))?")
 _BAD_TAG = re.compile(rb'[*%+"(){\\\]\x00-\x1f\x7f-\xff]')
@@ -216,7 +218,8 @@ class ImapFrontend(Commands):
             self._tag, self._name = tag, name.upper()
             if self._name == b"AUTHENTICATE":
                 return self._authenticate(end)
-            args = self._args = Arguments(end - pos, literal_minus=self._set.literal_minus)
+            room = ID_ROOM if self._name == b"ID" else 0
+            args = self._args = Arguments(end - pos - room, literal_minus=self._set.literal_minus)
             self._pos = pos = end
         return self._arguments(args, buf, pos)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailproxy.errors import ProtocolError
-from mailproxy.proto.lmtp import address, xclient
+from mailproxy.proto.lmtp import address
 from mailproxy.proto.lmtp.address import Address
-from mailproxy.proto.smtp import message, wire
+from mailproxy.proto.smtp import message, wire, xclient
 
 #: Arguments of a command (Dovecot's limit).
 LINE_MAX = 4096
@@ -396,7 +396,7 @@ class Frontend:
             self._reply(550, b"You are not from trusted IP", b"5.7.14")
         else:
             try:
-                said = xclient.parse(args)
+                said = xclient.parse(args, lmtp=True)
             except ProtocolError as error:
                 self._invalid(str(error).encode())
                 return

@@ -5,12 +5,16 @@ through `take_output`.  It must not know of sockets or clients.  Limit: lines.LI
 """
 from __future__ import annotations
 
+import re
+
 from mailproxy.proto import forward, spec
 from mailproxy.proto.lines import Dialogue, shown
 from mailproxy.proto.spec import MORE, READY, REFUSED, START_TLS, Order
 
 # The answer that is awaited, by the name that logs use.
 _BANNER, _STARTTLS, _XCLIENT, _LOGIN1, _LOGIN2 = "banner", "starttls", "xclient", "login1", "login2"
+#: What the arguments of USER and PASS cannot hold.
+_UNFIT = re.compile(r"[\0\r\n]")
 _XCLIENT_OFFERED = b"+OK [XCLIENT]"
 
 
@@ -66,6 +70,8 @@ class Pop3Backend(Dialogue):
     def _login(self) -> int:
         """In one burst: who the client is, and the first login command."""
         order = self._order
+        if order.sasl is None and _UNFIT.search(order.user + order.password.reveal()):
+            return self.fail(spec.INTERNAL_ERROR, "User name or password with characters that end a line")
         commands = b""
         self._state = _LOGIN2 if order.sasl is not None else _LOGIN1
         if order.identity and self._trusts:

@@ -12,9 +12,10 @@ from mailproxy.errors import ProtocolError
 from mailproxy.proto import forward
 from mailproxy.proto.smtp import wire
 
-SESSION_MAX = 64
-TTL_MAX = 0xFFFFFFFF
+#: Longer session ids are skipped.  Those of LMTP grow with each hop.
+SESSION_MAX, LMTP_SESSION_MAX = 64, 128
 _PROTOCOLS = ("SMTP", "ESMTP", "LMTP")
+_CONTROL = re.compile(rb"[\0-\x1f\x7f]")
 _DOMAIN = re.compile(rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _LITERAL = re.compile(rb"\[(?:IPv6:([0-9A-Fa-f:.]+)|([0-9.]+))\]", re.I)
 
@@ -33,8 +34,10 @@ def domain(text: bytes) -> bytes:
     return text
 
 
-def parse(text: bytes) -> dict[str, str]:
-    """Keys that mean nothing to us are skipped.  ProtocolError: the text of the reply."""
+def parse(text: bytes, *, lmtp: bool = False) -> dict[str, str]:
+    """Keys that mean nothing to us are skipped; LMTP has no FORWARD, its variables come with recipients.
+    ProtocolError: the text of the reply."""
+    session_max = LMTP_SESSION_MAX if lmtp else SESSION_MAX
     try:
         pairs = wire.parameters(text)
     except ProtocolError as error:
@@ -42,84 +45,71 @@ def parse(text: bytes) -> dict[str, str]:
     said: dict[str, str] = {}
     for key, raw in pairs:
         take = _KEYS.get(key)
-        if take is None:
+        if take is None or (lmtp and key == b"FORWARD"):
             continue
         name = key.decode()
         value = wire.from_xtext(raw or b"")
         if value is None:
             raise ProtocolError(f"Invalid {name} parameter: Invalid hexchar after '+' in xtext")
-        try:
-            said |= take(value)
-        except ValueError:
-            raise ProtocolError(f"Invalid {name} parameter") from None
+        if key == b"SESSION" and len(value) > session_max:
+            continue
+        meant = {} if key in _MAY_LACK and value.upper() == wire.UNAVAILABLE else take(value)
+        if meant is None:
+            raise ProtocolError(f"Invalid {name} parameter")
+        said |= meant
     return said
 
 
-# --- each answers what a value means; ValueError: nothing ------------------------------------------------------------
+# --- each answers what a value means; None: nothing ------------------------------------------------------------------
 
-def _address(value: bytes) -> dict[str, str]:
-    if _is_unavailable(value):
-        return {}
-    text = value.decode("latin-1")
-    if "%" in text:                     # a zone, with any text behind it
-        raise ValueError
+Meaning = dict[str, str] | None
+
+
+def _address(value: bytes) -> Meaning:
+    text = _text(value)
     if text[:5].upper() == "IPV6:":
-        return {"rip": str(IPv6Address(text[5:]))}
-    return {"rip": str(IPv6Address(text) if ":" in text else IPv4Address(text))}
+        return forward.address(text[5:]) if ":" in text[5:] else None
+    return forward.address(text)
 
 
-def _port(value: bytes) -> dict[str, str]:
-    return {} if _is_unavailable(value) else {"rport": _number(value, 1, 65535)}
+def _port(value: bytes) -> Meaning:
+    return forward.port(_text(value))
 
 
-def _ttl(value: bytes) -> dict[str, str]:
-    return {"ttl": _number(value, 0, TTL_MAX)}
+def _ttl(value: bytes) -> Meaning:
+    return forward.ttl(_text(value))
 
 
-def _timeout(value: bytes) -> dict[str, str]:
-    return {"timeout": _number(value, 0, TTL_MAX)}
+def _timeout(value: bytes) -> Meaning:
+    return forward.timeout(_text(value))
 
 
-def _session(value: bytes) -> dict[str, str]:
-    return {"session": _text(value)} if 0 < len(value) <= SESSION_MAX else {}
+def _session(value: bytes) -> Meaning:
+    if _CONTROL.search(value):          # it stands in headers and replies
+        return None
+    return {"session": _text(value)} if value else {}
 
 
-def _proto(value: bytes) -> dict[str, str]:
-    text = value.decode("latin-1").upper()
-    if text not in _PROTOCOLS:
-        raise ValueError
-    return {"proto": text}
+def _proto(value: bytes) -> Meaning:
+    text = _text(value).upper()
+    return {"proto": text} if text in _PROTOCOLS else None
 
 
-def _helo(value: bytes) -> dict[str, str]:
+def _helo(value: bytes) -> Meaning:
     return {"helo": domain(value).decode("ascii")}
 
 
-def _login(value: bytes) -> dict[str, str]:
-    return {"login": _text(value)} if value and not _is_unavailable(value) else {}
-
-
-def _forward(value: bytes) -> dict[str, str]:
-    variables = forward.decode(value)
-    if variables is None:
-        raise ValueError
-    return variables
-
-
-def _is_unavailable(value: bytes) -> bool:
-    return value.upper() == wire.UNAVAILABLE
+def _login(value: bytes) -> Meaning:
+    if _CONTROL.search(value):
+        return None
+    return {"login": _text(value)} if value else {}
 
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _number(value: bytes, least: int, most: int) -> str:
-    if not value.isdigit() or len(value) > 10 or not least <= int(value) <= most:
-        raise ValueError
-    return str(int(value))
-
-
-_KEYS: dict[bytes, Callable[[bytes], dict[str, str]]] = {
+_KEYS: dict[bytes, Callable[[bytes], Meaning]] = {
     b"ADDR": _address, b"PORT": _port, b"TTL": _ttl, b"TIMEOUT": _timeout, b"SESSION": _session, b"PROTO": _proto,
-    b"HELO": _helo, b"LOGIN": _login, b"FORWARD": _forward}
+    b"HELO": _helo, b"LOGIN": _login, b"FORWARD": forward.decode}
+_MAY_LACK = (b"ADDR", b"PORT", b"LOGIN")

@@ -25,7 +25,8 @@ disable_plaintext_auth = no
 login_greeting = hello
 auth_verbose = yes
 """
-HELLO = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\tabc\nDONE\n"
+HELLO = ("VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t1\nCUID\t1\n"
+         "COOKIE\t0123456789abcdef0123456789abcdef\nDONE\n")
 
 
 def soon(condition: Callable[[], bool], limit: float = LIMIT) -> None:

@@ -14,9 +14,10 @@ from . import (
     sieve,
     submission,
     success,
+    table,
     trusted,
 )
 
 GROUPS: tuple[Group, ...] = (success.GROUP, prelogin.GROUP, *security.GROUPS, *failure.GROUPS, *fields.GROUPS,
                              *trusted.GROUPS, *authentication.GROUPS, *settings.GROUPS,
-                             *edges.GROUPS, *pop3.GROUPS, *sieve.GROUPS, *submission.GROUPS)
+                             *edges.GROUPS, *pop3.GROUPS, *sieve.GROUPS, *submission.GROUPS, *table.GROUPS)

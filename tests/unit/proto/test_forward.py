@@ -59,3 +59,9 @@ def test_the_last_list_counts() -> None:
     one, two = (base64.b64encode(text) for text in (b"a=1\tb=2", b"c=3"))
     assert forward.parse([b"ADDR=10.1.1.1", b"FORWARD=" + one, b"FORWARD=" + two]) == (
         {"rip": "10.1.1.1", "forward_c": "3"}, True)
+
+
+@pytest.mark.parametrize("word", [b"ADDR=fe80::1%evil", b"ADDR=1.2.3", b"PORT=65536", b"TTL=4294967296",
+                                  b"TTL=\xd9\xa3"])
+def test_values_that_mean_nothing(word: bytes) -> None:
+    assert forward.parse([word]) == ({}, False)

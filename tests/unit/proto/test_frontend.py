@@ -254,3 +254,12 @@ def test_cuts_make_no_difference(data: bytes, places: list[int]) -> None:
 @examples(80)
 def test_byte_by_byte_makes_no_difference(data: bytes) -> None:
     assert converse(frontend(), singly(data[:1500])) == converse(frontend(), [data[:1500]])
+
+
+def test_the_largest_id_of_the_rfc_and_no_more() -> None:
+    pairs = b" ".join(b'"%029d" "%b"' % (number, b"v" * 1018) for number in range(30))
+    _, out = converse(frontend(), [b"a ID (%b)\r\n" % pairs])
+    assert b"a OK ID completed." in out
+    _, out = converse(frontend(), [b"b ID (%b)\r\nc NOOP\r\n" % b" ".join([pairs] * 3)])
+    assert b"b BAD IMAP command line too large" in out
+    assert b"c OK" in out

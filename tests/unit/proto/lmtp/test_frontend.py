@@ -136,6 +136,16 @@ def test_xclient_only_for_the_trusted() -> None:
         assert ("Forwarded" in drive.names) is trusted
 
 
+@pytest.mark.parametrize("value", [b"ADDR=1.2.3", b"ADDR=fe80::1%evil", b"ADDR=IPV6:1.2.3.4", b"PORT=0", b"PORT=+0A1",
+                                   b"TTL=4294967296", b"TTL=-1", b"SESSION=a+0D+0AX-Evil:", b"LOGIN=a+00",
+                                   b"PROTO=UUCP"])
+def test_xclient_values_that_mean_nothing_are_refused(value: bytes) -> None:
+    drive = Drive(trusted=True)
+    drive.feed(b"XCLIENT " + value + b"\r\n")
+    assert drive.codes()[-1] == b"501"
+    assert "Forwarded" not in drive.names
+
+
 def test_random_input_is_survived() -> None:
     choice = random.Random(11)
     words = [b"LHLO x", b"MAIL FROM:<a@b>", b"RCPT TO:<a@b>", b"DATA", b"BDAT 3", b"BDAT 2 LAST", b"RSET", b"NOOP",
