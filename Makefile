@@ -44,7 +44,7 @@ lint: $(VENV)/ready ## check style and types
 test: $(VENV)/ready ## install what the tests need, run them all
 	@$(NEED) $(TEST_PACKAGES)
 	@./packaging/unpacked $(VENV)/debian $(UNPACKED)
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/ready ## measure beside Dovecot, nginx, Perdition and HAProxy (as root)

@@ -14,6 +14,11 @@ from tests import servers
 from tests.certificates import Authority
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for a time to pass."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that did not run has shown nothing: the run has failed."""

@@ -622,7 +622,7 @@ def is_number(text: str) -> bool:
 def forward(request: Request, nested: str) -> None:
     """A list of key=value from a trusted peer; survives failures of databases."""
     for word in nested.split("\t"):
-        key, _, value = word.partition("=")
-        if key:
+        if word:
+            key, _, value = word.partition("=")
             request.fields["forward_" + key] = unescape(value)
     request.keep()

@@ -90,13 +90,13 @@ def set_field(request: Request, key: str, value: str, journal: Journal, name: st
         special(request, value, journal, name)
     elif key.startswith("userdb_"):
         set_user_field(request, key[7:], value, journal, name)
-    elif ":" in key:
-        key, _, modifier = key.rpartition(":")
-        if modifier == "remove":
-            _remove(request, key)
-        elif modifier != "protected" or not _has(request, key):
+    elif key.endswith(":remove"):
+        _remove(request, key.removesuffix(":remove"))
+    elif key.endswith(":protected"):
+        key = key.removesuffix(":protected")
+        if not _has(request, key):
             set_field(request, key, value, journal, name)
-    else:
+    else:                                   # other colons belong to the name
         request.fields[key] = value
 
 

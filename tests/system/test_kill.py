@@ -416,13 +416,13 @@ def test_the_login_timeout(pair: Pair) -> None:
 
 def test_out_of_descriptors(pair: Pair) -> None:
     """A worker at RLIMIT_NOFILE: some clients wait or get a temporary failure, bulk transfers go on, nobody dies."""
-    target = Target(settings(pair), argv=["prlimit", "--nofile=58:58", sys.executable,
+    target = Target(settings(pair), argv=["prlimit", "--nofile=100:100", sys.executable,
                                           str(servers.PROJECT / "master.py")])
     try:
         before = sizes(target)
         with backend(pour) as source:
             peer = target.login(source.user())
-            crowd = [Peer(target.port()) for _ in range(60)]
+            crowd = [Peer(target.port()) for _ in range(110)]
             target.logged("accept() failed: Too many open files")
             read = len(peer.rest)
             while read < POURED:

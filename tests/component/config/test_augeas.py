@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailproxy.demo import settings
+from mailproxy.demo import backends, settings
 from tests import servers
 
 LENS = "Dovecot.lns"
@@ -40,7 +40,11 @@ def test_shipped_files(path: Path, tmp_path: Path) -> None:
 
 def test_the_demo(tmp_path: Path) -> None:
     certificate = tmp_path / "cert.pem"
-    demo = settings.Demo(tmp_path, 10143, 10993, {"A": 20143, "B": 20144}, certificate, certificate)
+    ports = {name: 10000 + number for number, name in enumerate(
+        ("imap", "imaps", "pop3", "pop3s", "sieve", "submission", "submissions", "lmtp"))}
+    behind = {name: {protocol: 20000 + number for number, protocol in enumerate(backends.PROTOCOLS)}
+              for name in backends.NAMES}
+    demo = settings.Demo(tmp_path, ports, behind, certificate, certificate)
     assert len(parsed(settings.write(demo), tmp_path)) >= 10
 
 

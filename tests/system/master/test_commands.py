@@ -115,7 +115,7 @@ def test_a_running_daemon(running: Commands) -> None:
     assert code == 0
     assert text.startswith("passdb: u1 auth succeeded\nextra fields:\n  user=u1\n")
     assert "pass=hidden" not in text
-    assert running.mpadm("auth", "cache", "flush") == (0, "", "")
+    assert running.mpadm("auth", "cache", "flush") == (0, "0 cache entries flushed\n", "")
     code, text, _ = running.mpadm("-f", "tab", "process", "status")
     assert text.split("\n")[0].split("\t")[:3] == ["name", "pid", "available_count"]
     assert {line.split("\t")[0] for line in text.splitlines()[1:]} >= {"log", "auth"}
