@@ -181,7 +181,11 @@ class Slapd:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            try:
+                self._process.wait(3)
+            except subprocess.TimeoutExpired:   # it lets open connections finish, and has none to wait for here
+                self._process.kill()
+                self._process.wait(10)
             self._process = None
 
     @property
