@@ -26,6 +26,7 @@ from mailproxy.auth.username import Names
 from mailproxy.errors import DriverMissing
 from mailproxy.variables import ExpandError
 
+_SECRET = frozenset(("pass", "token"))
 _RETRY = 101            # of a cached entry: cannot decide, ask the database
 
 
@@ -322,7 +323,9 @@ class CachedStep(WorkerStep):
         if entry.fields is None:
             return "cache hit: "
         password = (entry.password or "") if self.journal.passwords else "<hidden>"
-        return "cache hit: " + "\t".join([password, *(f"{key}={value}" for key, value in entry.fields.pairs)])
+        secret = frozenset() if self.journal.passwords else _SECRET
+        return "cache hit: " + "\t".join([password, *(f"{key}={'<hidden>' if key in secret else value}"
+                                                      for key, value in entry.fields.pairs)])
 
     def judged(self, request: Request, answer: Answer, defaults: tuple[tuple[str, str], ...]) -> int:
         result = self.judge(request, answer)
@@ -339,7 +342,11 @@ class CachedStep(WorkerStep):
                             generate("SHA1", request.password), True, user)
         elif result in (OK, MISMATCH) and (answer.password is not None or (result == OK and request.nopassword)):
             unchecked = request.verified or request.lookup
-            password = None if request.nopassword and not unchecked else answer.password
+            # what let everybody in just now, and nothing else: beside a password, nopassword is ignored
+            anybody = request.nopassword and not unchecked and (
+                not answer.password or answer.password.endswith("}")
+                or any(key.partition(":")[0] == "nopassword" for key, _ in defaults))
+            password = None if anybody else answer.password
             self._cache.put(request.key, FieldSet([*defaults, *answer.fields]), password, result == OK, user)
         return result
 

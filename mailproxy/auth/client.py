@@ -17,7 +17,7 @@ from mailproxy.auth import mechanisms, outcome, reply
 from mailproxy.auth.request import Request
 from mailproxy.auth.schemes import held, made_slowly
 from mailproxy.errors import ProtocolError
-from mailproxy.ipc.authwire import MAJOR, MAX_LINE, MINOR, Lines, encode, unescape
+from mailproxy.ipc.authwire import MAJOR, MAX_LINE, MINOR, Lines, encode, escape, unescape
 from mailproxy.net.loop import IN, OUT, quiet_close
 from mailproxy.sasl import apop
 from mailproxy.sasl.mechanism import Answer, Challenge, Credentials, Refusal, Verdict, Wanted
@@ -360,7 +360,17 @@ class Client:
             return
         request = self._requests.get(int(number))
         if request is not None:
+            self._charge(request)
             self._forget(request)
+
+    def _charge(self, request: Request) -> None:
+        """Who has heard a refusal as a challenge pays for it, also without an answer."""
+        if request.state != WAIT_CLIENT or request.sasl is not _ENDING or request.result == outcome.OK:
+            return
+        if self._server.policy is not None:
+            self._server.policy.report(request, success=False)
+        if self._server.penalty is not None:
+            self._server.penalty.failed(request)
 
     # -- one request ----------------------------------------------------------------------------------------------
 
@@ -586,6 +596,7 @@ class Client:
     def _expire(self, request: Request) -> None:
         if self._requests.pop(request.id, None) is None:
             return
+        self._charge(request)
         if request.state == FINISHED:
             self._server.log.error(f"Request {self.pid}.{request.id} timed out after {REQUEST_TIMEOUT:.0f} secs, "
                                    f"state={FINISHED}")
@@ -624,5 +635,5 @@ def forward(request: Request, nested: str) -> None:
     for word in nested.split("\t"):
         if word:
             key, _, value = word.partition("=")
-            request.fields["forward_" + key] = unescape(value)
+            request.fields["forward_" + escape(key)] = unescape(value)
     request.keep()

@@ -16,6 +16,7 @@ from mailproxy.auth.passdb.driver import Pairs
 from mailproxy.auth.request import Request
 from mailproxy.auth.userfields import set_user_field
 from mailproxy.auth.variables import template
+from mailproxy.ipc.authwire import escape
 
 #: Seconds that delay_until may lie ahead.
 MAX_DELAY = 300
@@ -30,7 +31,8 @@ class FieldSet:
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = tuple(pairs)
-        special = any(name in _SPECIAL or ":" in name or name.startswith("userdb_") for name, _ in pairs)
+        special = any(name in _SPECIAL or ":" in name or name.startswith("userdb_") or not name.isprintable()
+                      for name, _ in pairs)
         self.plain = None if special else dict(pairs)
 
     def apply(self, request: Request, journal: Journal, name: str) -> None:
@@ -97,7 +99,7 @@ def set_field(request: Request, key: str, value: str, journal: Journal, name: st
         if not _has(request, key):
             set_field(request, key, value, journal, name)
     else:                                   # other colons belong to the name
-        request.fields[key] = value
+        request.fields[escape(key)] = value             # names go to lines of the protocol as they are
 
 
 def _has(request: Request, key: str) -> bool:

@@ -35,7 +35,10 @@ def as_text(value: Any) -> str:
     """One value: what is no text, number or truth is empty."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # half of a surrogate pair (\ud800) is no character, and nothing can be sent that holds one
+    return value if value.isprintable() else value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def as_words(value: Any) -> list[str]:

@@ -129,9 +129,10 @@ class Asker:
             message = answer.get("msg") or ""
             if not isinstance(message, str):
                 raise TypeError("msg is not a text")
+            message = message.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         except KeyError:
             return 0, "", "Policy server response was malformed: no status"
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return 0, "", f"Policy server response JSON parse error: {error}"
         return max(min(status, MAX_TARPIT), -1), message[:1000], ""
 

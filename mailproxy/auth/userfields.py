@@ -11,6 +11,7 @@ from mailproxy.auth.journal import Journal
 from mailproxy.auth.renames import SETTERS
 from mailproxy.auth.request import Request
 from mailproxy.auth.userdb import accounts
+from mailproxy.ipc.authwire import escape
 
 
 def set_user_field(request: Request, key: str, value: str, journal: Journal, name: str) -> None:
@@ -27,7 +28,7 @@ def set_user_field(request: Request, key: str, value: str, journal: Journal, nam
         elif modifier != "protected" or known is None or key not in known:
             set_user_field(request, key, value, journal, name)
     else:
-        request.set_userdb(key, value)
+        request.set_userdb(escape(key), value)          # names go to lines of the protocol as they are
 
 
 def _set_uid(request: Request, value: str, journal: Journal, name: str) -> None:

@@ -212,7 +212,7 @@ class _Worker:
         else:
             answer = section.driver.lookup(values)
         if check and answer.result == outcome.OK and answer.password is not None:
-            answer.verdict, answer.complaint = _compare(answer.password, password, values["user"])
+            answer.verdict, answer.complaint = _compare(answer.password, password, values["orig_user"])
         return (workerwire.RESTART + "\n" if self.worn else "") + workerwire.answer_line(number, answer)
 
     def _wear(self, section: Section) -> None:

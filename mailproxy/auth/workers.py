@@ -201,6 +201,7 @@ class Pool:
 
     def lookup(self, section: Section, request: Request, check: bool, done: Callable[[Answer], None]) -> None:
         values = {name: request[name] for name in section.needs}
+        values["orig_user"] = request["orig_user"]      # schemes that hold a name hold this one
         password = request.password
 
         def make(number: int) -> str:

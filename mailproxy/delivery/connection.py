@@ -119,6 +119,7 @@ class Connection:
         if self.closed:
             self.worker.ended(self)
         else:
+            self._touch()               # it waited for us
             self._soon()
 
     def next_link(self) -> int:
@@ -201,7 +202,7 @@ class Connection:
                 self._touch()
                 self.frontend.feed(data)
                 self._advance()
-                if self.closed or not isinstance(self._transport, Tls) or not self._reads():
+                if self.closed or self._shaking or not isinstance(self._transport, Tls) or not self._reads():
                     return
                 data = self._transport.recv(READ)
             self._arm()

@@ -7,6 +7,7 @@ WAIT seconds for an answer.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 
 from mailproxy.errors import ProtocolError
@@ -20,6 +21,8 @@ LINE_MAX = 1024
 WAIT = 155.0
 _READ = 65536
 _MAX_REPLY = 65536
+#: Seconds for a place in the queue of a server that hangs: all clients of the process wait meanwhile.
+_PATIENCE = struct.pack("ll", 2, 0)
 
 NOT_FOUND = "not found"
 FAILED = "failed"
@@ -74,6 +77,11 @@ class Lookups:
             quiet_close(self._sock)
             self._sock = None
 
+    def fail(self) -> None:
+        """A bug of ours showed in an answer: begin anew."""
+        if self._sock is not None:
+            self._lost("Internal error")
+
     # --- answers ---------------------------------------------------------------------------------------------------
 
     def _answer(self, number: int, answer: Answer) -> None:
@@ -95,6 +103,7 @@ class Lookups:
     def _connect(self) -> str:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
             sock.connect(self._address)     # a local socket connects at once, or waits for a place in its queue
         except OSError as error:
             sock.close()

@@ -149,8 +149,8 @@ class Outgoing:
         if not self.waiting and self._timer is not None:
             self._timer.cancel()        # nobody waits: the client may take its time for the message
             self._timer = None
-        elif self._deadline == CONNECT_TIMEOUT:
-            self._watch(COMMAND_TIMEOUT)
+        elif self._spool is None and not self._closed:
+            self._watch(COMMAND_TIMEOUT)    # it answers: the next one has its own time
         self._owner.recipient(token, reply)
 
     def final(self, token: Any, reply: Reply) -> None:
@@ -163,6 +163,10 @@ class Outgoing:
 
     def secure(self) -> None:
         self._start_tls()
+
+    def ready(self) -> None:
+        if self._timer is not None:
+            self._watch(COMMAND_TIMEOUT)
 
     def failed(self, kind: str, text: str, log: str) -> None:
         if log:

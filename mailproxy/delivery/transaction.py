@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: An enhanced code that contradicts the reply's own.
 _FOREIGN_CODE = re.compile(rb"\A[245]\.[0-9]{1,3}\.[0-9]{1,3} ")
+#: Bytes of a backend's reply that are kept for the client, who may have named thousands of recipients.
+_TEXT_MAX = 4096
 _TIMED_OUT = "Remote server not answering (transaction timed out while waiting for reply to DATA)"
 
 
@@ -140,7 +142,7 @@ class Transaction:
         if self._closed or delivery.link is None:
             return
         if reply.is_success():
-            text = b" ".join(reply.lines)
+            text = b" ".join(reply.lines)[:_TEXT_MAX]
             self._accepted.append(delivery)
             self._client.answer(delivery.recipient, wire.reply(reply.code, text, reply.enhanced or b"2.1.0"),
                                 accepted=True)
@@ -281,7 +283,7 @@ class Transaction:
 
 def refusal(to: Address, reply: Reply) -> bytes:
     """A backend's refusal with our recipient in the place of its own."""
-    lines = list(reply.lines) or [b""]
+    lines = b"\n".join(reply.lines)[:_TEXT_MAX].split(b"\n")
     first = lines[0]
     if first.startswith(b"<") and b"> " in first:
         first = first.partition(b"> ")[2]

@@ -107,7 +107,7 @@ class Worker:
         """A bug of ours costs the client in which it showed, and no other."""
         self.log.write(PANIC, describe(failure))
         owner = getattr(handler, "__self__", None)
-        if isinstance(owner, (Connection, Arrival)):
+        if isinstance(owner, (Connection, Arrival, Lookups)):
             owner.fail()
         elif fd >= 0 and all(fd != listener.socket.fileno() for listener in self._child.listeners):
             self.loop.unregister(fd)    # what waits for it ends by its timeout

@@ -128,7 +128,7 @@ class Connection:
     def _arm(self) -> None:
         mask = (self._client.wants if self._reading or self.session.state == states.HANDSHAKE else RDHUP) \
             | (OUT if self._out else 0)
-        if mask != self._mask:
+        if mask != self._mask and self._mask >= 0:
             self._mask = mask
             self._loop.modify(self._fd, mask)
 
@@ -485,6 +485,7 @@ class Connection:
         of a pair, to be closed when it was sent, and we relay to the other."""
         if may_have_all and not self._client.tls and not self._out:
             self._loop.unregister(self._fd)         # a copy elsewhere would keep it in our epoll set
+            self._mask = -1                         # not watched any more
             return self._fd, True
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._backend = Plain(ours.detach())

@@ -11,6 +11,7 @@ from typing import Any
 
 from mailproxy.auth.dicts.store import SHARED, Store
 from mailproxy.auth.dicts.table import make
+from mailproxy.auth.jsonobject import as_text
 from mailproxy.auth.passdb import settings_file
 from mailproxy.auth.passdb.driver import ArgsInvalid, Pairs
 from mailproxy.auth.variables import template
@@ -123,7 +124,7 @@ def _members(text: str, name: str) -> Pairs:
         rows = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise Broken(f"dict: {name}: {error}") from None
-    return [(str(key), _text(value, name)) for key, value in rows if value is not None]
+    return [(as_text(key), _text(value, name)) for key, value in rows if value is not None]
 
 
 def _text(value: Any, name: str) -> str:
@@ -131,7 +132,7 @@ def _text(value: Any, name: str) -> str:
         raise Broken(f"dict: {name}: Nested objects not supported")
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return as_text(value)
 
 
 class Settings:

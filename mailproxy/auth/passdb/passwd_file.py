@@ -26,7 +26,8 @@ _OLD_SCHEMES = {"13": "CRYPT", "34": "PLAIN-MD5", "56": "DIGEST-MD5"}
 
 def _one_directory(value: str) -> str:
     """A user's name must not lead out of the directory."""
-    return value.partition("/")[0]
+    name = value.partition("/")[0]
+    return ".." + name if name and not name.strip(".") else name
 
 
 def _backslashes(value: str) -> str:

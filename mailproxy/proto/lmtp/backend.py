@@ -5,6 +5,7 @@ In: the backend's bytes, recipients, the size of the message.  Out: bytes for th
     go(chunked)                 send the message now; `chunked`: it goes out as it is, else with its dots doubled
     final(token, reply)         the answer for one recipient after the message
     secure()                    handshake now, then call secured()
+    ready()                     greetings are over, the envelope begins
     failed(kind, text, log)     nothing more will come; tokens without an answer have failed
 It must not know of sockets or times.  Nothing is said before all that came was read, and a reply that nothing was
 sent for is the end: the backend's replies and our commands no longer match.
@@ -37,6 +38,7 @@ class Owner(Protocol):
     def go(self, *, chunked: bool) -> None: ...
     def final(self, token: Token, reply: Reply) -> None: ...
     def secure(self) -> None: ...
+    def ready(self) -> None: ...
     def failed(self, kind: str, text: str, log: str) -> None: ...
 
 
@@ -180,6 +182,7 @@ class Backend:
             self._next = _SAY_XCLIENT
         else:
             self._next = _SAY_ENVELOPE
+            self._owner.ready()
 
     def _identity(self) -> list[tuple[bytes, bytes]]:
         """What the backend wants to know of the client."""

@@ -281,13 +281,15 @@ class Frontend:
         line = self._buf[:end].removesuffix(b"\r")
         match = _COMMAND.match(line)
         name = match[1].upper() if match is not None else b""
-        if self._pending and (name != b"RCPT" or len(self._pending) >= PENDING_MAX or self._skip_line):
+        long = self._skip_line or len(line) > LINE_MAX + len(name) + 1
+        broken = match is None or _CONTROL.search(line) is not None or (match[2] or b"").startswith(b" ")
+        if self._pending and (name != b"RCPT" or len(self._pending) >= PENDING_MAX or long or broken):
             return False                # its turn comes when the recipients before it are answered
         self._buf = self._buf[end + 1:]
-        if self._skip_line or len(line) > LINE_MAX + len(name) + 1:
+        if long:
             self._skip_line = False
             self._bad_command(b"5.5.2", b"Line too long")
-        elif match is None or _CONTROL.search(line) or (match[2] or b"").startswith(b" "):
+        elif match is None or broken:
             self._bad_command(b"5.5.2", b"Invalid command syntax")
         else:
             handler = _COMMANDS.get(name)
@@ -516,6 +518,7 @@ class Frontend:
         self._chunk_left = self._chunk_size = int(size)
         if marker and marker.upper() != b"LAST":
             self._refusal = wire.reply(501, b"Invalid end marker parameter", b"5.5.4")
+            self._failed = True         # without it the message is not whole
         else:
             self._refusal = self._chunk_refusal()
         self._drop = bool(self._refusal)

@@ -31,6 +31,9 @@ class Owner:
     def secure(self) -> None:
         self.events.append(("secure",))
 
+    def ready(self) -> None:
+        """Only clocks want to know."""
+
     def failed(self, kind: str, text: str, log: str) -> None:
         self.events.append(("failed", kind))
 

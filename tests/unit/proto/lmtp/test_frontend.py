@@ -156,3 +156,20 @@ def test_random_input_is_survived() -> None:
         for _ in range(30):
             drive.feed(choice.choice(words) + choice.choice((b"\r\n", b"\n", b"", b" ", b"\r\n.\r\n")))
         assert all(line[:3].isdigit() for line in drive.out.splitlines())
+
+
+def test_a_bad_recipient_waits_for_those_before_it() -> None:
+    frontend = Frontend(Offer(b"h", b"g", False))
+    frontend.take_output()
+    frontend.feed(b"LHLO x\r\nMAIL FROM:<s@x>\r\nRCPT TO:<a@x>\r\nRCPT TO:<b@x>  \x0b\r\nRCPT TO:<c@x>\r\n")
+    asked = []
+    while (event := frontend.next_event()) is not None:
+        if isinstance(event, Recipient):
+            asked.append(event)
+    frontend.take_output()
+    for each in asked:
+        frontend.answer(each, b"250 2.1.5 OK\r\n", accepted=True)
+        while (event := frontend.next_event()) is not None:
+            if isinstance(event, Recipient):
+                asked.append(event)
+    assert [line[:3] for line in frontend.take_output().splitlines()] == [b"250", b"500", b"250"]
