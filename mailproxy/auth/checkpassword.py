@@ -7,16 +7,13 @@ then the program's process group is killed.  Blocking: for auth-workers, which h
 from __future__ import annotations
 
 import fcntl
-import grp
 import os
-import pwd
 import select
 import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from mailproxy.auth.passdb.driver import ArgsInvalid, Pairs
 from mailproxy.auth.variables import NAMES, template
@@ -52,17 +49,6 @@ class Outcome:
         self.failure = failure
         self.fields: Pairs = fields if fields is not None else []
         self.complaint = complaint
-
-
-def identity_of(service: Any) -> tuple[int, int] | None:
-    """The user and group of service auth: programs run as that, as if it had started them.  None: as we are."""
-    if service is None or not service.user:
-        return None
-    try:
-        user = pwd.getpwnam(service.user)
-        return user.pw_uid, grp.getgrnam(service.group).gr_gid if service.group else user.pw_gid
-    except KeyError:                            # the master refuses to start that service
-        return None
 
 
 class Program:

@@ -75,8 +75,6 @@ def digest(mechanism: str, nonce: str, bits: int, user: str, password: str) -> s
 
 def problems(view: Any) -> list[str]:
     """What of the settings cannot be used."""
-    if not view.auth_policy_server_url:
-        return []
     found = []
     if not view.auth_policy_hash_nonce:
         found.append("auth_policy_hash_nonce must be set when policy server is used")

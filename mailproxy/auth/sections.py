@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from mailproxy.auth import outcome
 from mailproxy.auth.fields import FieldTemplates
 from mailproxy.auth.passdb.driver import ArgsInvalid, Driver, Verifier, Wearing
-from mailproxy.auth.passdb.table import DRIVERS, NOT_BUILT
+from mailproxy.auth.passdb.table import DRIVERS, NOT_BUILT, maker
 from mailproxy.errors import DriverMissing, Problem
 from mailproxy.variables.functions import wildcard
 
@@ -141,11 +141,10 @@ class Sections:
         before = len(self.problems)
         check_common(passdb, "passdb", DRIVERS, NOT_BUILT, self._problem)
         self._check(passdb)
-        maker = DRIVERS.get(passdb.driver)
-        if maker is None or len(self.problems) > before:
+        if passdb.driver not in DRIVERS or len(self.problems) > before:
             return None
         try:
-            return Section(len(self.all) + 1, passdb, maker(passdb.args))
+            return Section(len(self.all) + 1, passdb, maker(passdb.driver)(passdb.args))
         except (ArgsInvalid, DriverMissing) as error:
             self._problem(passdb, str(error) if str(error).startswith(passdb.driver)
                           else f"passdb {passdb.driver}: {error}")

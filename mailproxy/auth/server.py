@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailproxy.auth.cache import Cache
 from mailproxy.auth.chain import Plan
@@ -18,7 +18,6 @@ from mailproxy.auth.failures import FailureQueue
 from mailproxy.auth.journal import Journal
 from mailproxy.auth.master import Master
 from mailproxy.auth.penalty import Penalty
-from mailproxy.auth.policy import Policy
 from mailproxy.auth.proxying import Proxying
 from mailproxy.auth.request import Request
 from mailproxy.auth.resolver import Resolver
@@ -28,6 +27,9 @@ from mailproxy.ipc.contract import Child, Listener
 from mailproxy.log.pipe import Log
 from mailproxy.net.loop import IN, Loop, quiet_close
 from mailproxy.sasl import FLAGS
+
+if TYPE_CHECKING:
+    from mailproxy.auth.policy import Policy
 
 #: Connections taken from a listener at once.
 _ACCEPT_BATCH = 32

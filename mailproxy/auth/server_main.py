@@ -15,10 +15,8 @@ from typing import Any
 from mailproxy.auth.cache import Cache
 from mailproxy.auth.chain import Plan, make_step
 from mailproxy.auth.journal import Journal
-from mailproxy.auth.passdb.driver import open_driver
-from mailproxy.auth.passdb.sql import Sql
+from mailproxy.auth.passdb.driver import Cautious, open_driver
 from mailproxy.auth.penalty import Penalty
-from mailproxy.auth.policy import WORKERS, Policy
 from mailproxy.auth.server import Server
 from mailproxy.auth.setup import PENALTY_SOCKET, Setup, build
 from mailproxy.auth.userchain import UserPlan
@@ -43,7 +41,7 @@ def open_drivers(setup: Setup, log: Log) -> None:
     for section in setup.sections:
         if not section.driver.blocking:
             open_driver(section.driver, log)
-        elif isinstance(section.driver, Sql) and (warning := section.driver.database.warning()):
+        elif isinstance(section.driver, Cautious) and (warning := section.driver.warning()):
             log.warning(warning)
     for user_section in setup.user_sections:
         if not user_section.driver.blocking:
@@ -66,6 +64,7 @@ def main(child: Child, prepared: Setup) -> int:
     if prepared.penalised:
         server.penalty = Penalty(loop, os.path.join(child.base_dir, PENALTY_SOCKET))
     if view.auth_policy_server_url:
+        from mailproxy.auth.policy import WORKERS, Policy  # imported already, by setup in the master
         policy_pool = Pool(loop, log, os.path.join(child.base_dir, "auth-worker"), WORKERS, prepared.fingerprint)
         server.policy = Policy(loop, journal, policy_pool, view)
     _watch(child, loop, server, cache)

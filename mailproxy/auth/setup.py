@@ -4,16 +4,15 @@ In: the configuration.  Out: a Setup, or ConfigInvalid with every problem found.
 """
 from __future__ import annotations
 
+import grp
+import pwd
 from dataclasses import dataclass
 from typing import Any
 
-from mailproxy.auth import policy
 from mailproxy.auth.cache import MIN_SIZE
-from mailproxy.auth.checkpassword import identity_of
-from mailproxy.auth.passdb.checkpassword import CheckPassword as PassProgram
+from mailproxy.auth.passdb.driver import Executing
 from mailproxy.auth.sections import Section, Sections, fingerprint_of
-from mailproxy.auth.userdb.checkpassword import CheckPassword as UserProgram
-from mailproxy.auth.userdb.passwd import Passwd
+from mailproxy.auth.userdb.driver import Ranged
 from mailproxy.auth.usersections import UserSection, UserSections
 from mailproxy.errors import ConfigInvalid, Problem
 from mailproxy.sasl import FLAGS, NOT_BUILT
@@ -44,18 +43,29 @@ def build(conf: Any) -> Setup:
         userdbs[protocol] = users.of(conf.userdbs(protocol))
     view = protocols[""][0]
     for section in users.all:
-        if isinstance(section.driver, Passwd):
+        if isinstance(section.driver, Ranged):
             section.driver.valid = (view.first_valid_uid, view.last_valid_uid, view.first_valid_gid,
                                     view.last_valid_gid)
     problems = [*collected.problems, *users.problems, *_mechanism_problems(conf, view), *_setting_problems(view)]
     if problems:
         raise ConfigInvalid(problems)
     for driver in (*(section.driver for section in collected.all), *(section.driver for section in users.all)):
-        if isinstance(driver, PassProgram | UserProgram):
-            driver.program.identity = identity_of(conf.services.get("auth"))
+        if isinstance(driver, Executing):
+            driver.program.identity = _identity_of(conf.services.get("auth"))
     fingerprint = fingerprint_of([*collected.all, *users.all])
     return Setup(tuple(collected.all), tuple(users.all), protocols, userdbs, fingerprint,
                  view.auth_debug or view.auth_debug_passwords, _penalised(conf))
+
+
+def _identity_of(service: Any) -> tuple[int, int] | None:
+    """The user and group of service auth: programs run as that, as if it had started them.  None: as we are."""
+    if service is None or not service.user:
+        return None
+    try:
+        user = pwd.getpwnam(service.user)
+        return user.pw_uid, grp.getgrnam(service.group).gr_gid if service.group else user.pw_gid
+    except KeyError:                            # the master refuses to start that service
+        return None
 
 
 def _penalised(conf: Any) -> bool:
@@ -93,5 +103,7 @@ def _setting_problems(view: Any) -> list[Problem]:
     form, _, size = view.auth_verbose_passwords.partition(":")
     if form not in ("no", "yes", "plain", "sha1") or (size and not size.isdecimal()):
         texts.append(f"auth_verbose_passwords: Invalid value '{view.auth_verbose_passwords}'")
-    texts += policy.problems(view)
+    if view.auth_policy_server_url:
+        from mailproxy.auth import policy  # and with it an HTTP client: only for those who have such a server
+        texts += policy.problems(view)
     return [Problem("", 0, text) for text in texts]

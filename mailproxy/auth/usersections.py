@@ -15,7 +15,7 @@ from mailproxy.auth.sections import check_common, rules_of
 from mailproxy.auth.userdb import accounts
 from mailproxy.auth.userdb.driver import Driver
 from mailproxy.auth.userdb.static import Static
-from mailproxy.auth.userdb.table import DRIVERS, NOT_BUILT
+from mailproxy.auth.userdb.table import DRIVERS, NOT_BUILT, maker
 from mailproxy.errors import DriverMissing, Problem
 
 _SKIPS = ("never", "found", "notfound")
@@ -97,11 +97,10 @@ class UserSections:
         check_common(userdb, "userdb", DRIVERS, NOT_BUILT, self._problem)
         if userdb.skip and userdb.skip not in _SKIPS:
             self._problem(userdb, f"userdb: Unknown skip: {userdb.skip}")
-        maker = DRIVERS.get(userdb.driver)
-        if maker is None or len(self.problems) > before:
+        if userdb.driver not in DRIVERS or len(self.problems) > before:
             return None
         try:
-            return UserSection(len(self.all) + 1, userdb, maker(userdb.args))
+            return UserSection(len(self.all) + 1, userdb, maker(userdb.driver)(userdb.args))
         except (ArgsInvalid, DriverMissing) as error:
             self._problem(userdb, str(error) if str(error).startswith((userdb.driver, "userdb"))
                           else f"userdb {userdb.driver}: {error}")

@@ -9,11 +9,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mailproxy.auth import outcome, workerwire
 from mailproxy.auth.passdb.driver import failure, open_driver
-from mailproxy.auth.policy import Asker
 from mailproxy.auth.schemes import SchemeError, held, verify
 from mailproxy.auth.sections import Section
 from mailproxy.auth.setup import Setup, build
@@ -26,6 +25,9 @@ from mailproxy.log.pipe import Log
 from mailproxy.net.loop import ERR, HUP, IN, Loop, quiet_close
 from mailproxy.net.signals import Signals
 from mailproxy.sasl.mechanism import to_text
+
+if TYPE_CHECKING:
+    from mailproxy.auth.policy import Asker
 
 _READ = 65536
 #: A peer that does not take one answer within this many seconds is gone.
@@ -108,7 +110,10 @@ class _Worker:
         self._sections: dict[int, Section] = {section.number: section for section in setup.sections}
         self._user_sections: dict[int, UserSection] = {section.number: section for section in setup.user_sections}
         view = setup.protocols[""][0]
-        self._asker = Asker(view, time.monotonic) if view.auth_policy_server_url else None
+        self._asker: Asker | None = None
+        if view.auth_policy_server_url:
+            from mailproxy.auth.policy import Asker  # imported already, by setup in the master
+            self._asker = Asker(view, time.monotonic)
         self.fingerprint = setup.fingerprint
         self.log = log
         self.loop = loop

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from mailproxy.errors import ProtocolError
 from mailproxy.sasl.md import md4
 from mailproxy.sasl.mechanism import Answer, Challenge, Refusal, Verdict, Wanted, to_bytes, to_text
-from mailproxy.sasl.otp_words import WORDS
+from mailproxy.sasl.otp_words import numbers, words
 from mailproxy.secret import Secret
 
 #: A stored sequence begins here when Dovecot makes one; nothing sensible is longer.
@@ -27,7 +27,6 @@ _STORED = re.compile(r"(md4|md5|sha1) ([0-9]{1,9}) ([0-9A-Za-z]{1,16}) ([0-9A-Fa
 _PARAMETERS = re.compile(r"(md4|md5|sha1) ([0-9]{1,9}) ([0-9A-Za-z]{1,16})")
 _CHALLENGE = re.compile(rb"otp-(md4|md5|sha1) ([0-9]{1,9}) ([0-9A-Za-z]{1,16})(?: ext.*)?", re.DOTALL)
 _HEX = re.compile("[0-9A-Fa-f]{16}")
-_INDEX = {word: number for number, word in enumerate(WORDS)}
 
 
 def _fold(algorithm: str, data: bytes) -> bytes:
@@ -61,16 +60,17 @@ def _checksum(value: int) -> int:
 def to_words(value: bytes) -> str:
     number = int.from_bytes(value)
     number = number << 2 | _checksum(number)
-    return " ".join(WORDS[number >> shift & 2047] for shift in range(55, -1, -11))
+    table = words()
+    return " ".join(table[number >> shift & 2047] for shift in range(55, -1, -11))
 
 
 def from_words(text: str) -> bytes | None:
-    words = text.upper().split()
-    if len(words) != 6 or not all(word in _INDEX for word in words):
+    given, table = text.upper().split(), numbers()
+    if len(given) != 6 or not all(word in table for word in given):
         return None
     number = 0
-    for word in words:
-        number = number << 11 | _INDEX[word]
+    for word in given:
+        number = number << 11 | table[word]
     value, checksum = number >> 2, number & 3
     return value.to_bytes(8) if _checksum(value) == checksum else None
 

@@ -1,5 +1,7 @@
-"""The 2048 words of one-time passwords (RFC 2289, appendix D): `WORDS[n]` stands for 11 bits."""
+"""The 2048 words of one-time passwords (RFC 2289, appendix D): each stands for 11 bits."""
 from __future__ import annotations
+
+from functools import cache
 
 _TABLE = """
 A ABE ACE ACT AD ADA ADD AGO AID AIM AIR ALL ALP AM AMY AN ANA AND ANN ANT ANY APE APS APT ARC ARE ARK ARM ART AS ASH
@@ -87,4 +89,14 @@ WELD WELL WELT WENT WERE WERT WEST WHAM WHAT WHEE WHEN WHET WHOA WHOM WICK WIFE 
 WIRE WISE WISH WITH WOLF WONT WOOD WOOL WORD WORE WORK WORM WORN WOVE WRIT WYNN YALE YANG YANK YARD YARN YAWL YAWN
 YEAH YEAR YELL YOGA YOKE
 """
-WORDS: tuple[str, ...] = tuple(_TABLE.split())
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """`words()[n]` stands for n.  Made when first asked for: hardly anybody spells his password."""
+    return tuple(_TABLE.split())
+
+
+@cache
+def numbers() -> dict[str, int]:
+    return {word: number for number, word in enumerate(words())}

@@ -117,6 +117,27 @@ def open_driver(driver: Any, log: Log) -> None:
 
 
 @runtime_checkable
+class Cautious(Protocol):
+    """A driver in whose settings something looks wrong."""
+
+    def warning(self) -> str:
+        """For the log when the service starts; "" for nothing."""
+
+
+class Program(Protocol):
+    """`identity`: (uid, gid) to take on when the worker is root's."""
+
+    identity: tuple[int, int] | None
+
+
+@runtime_checkable
+class Executing(Protocol):
+    """A driver that has a program run: as whom is set before it is opened."""
+
+    program: Program
+
+
+@runtime_checkable
 class Wearing(Protocol):
     """A driver whose process should end after so many lookups, because the code behind it leaks."""
 

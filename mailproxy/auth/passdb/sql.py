@@ -18,6 +18,9 @@ class Sql(SqlDriver):
         super().__init__(args, "password_query")
         self.default_scheme = self.database.default_scheme
 
+    def warning(self) -> str:
+        return self.database.warning()
+
     def lookup(self, values: Values) -> Answer:
         rows = self.some("password_query", values)
         if isinstance(rows, Answer):

@@ -1,38 +1,42 @@
-"""Which drivers there are."""
+"""Which drivers there are, by where they stand: only what a configuration names is imported.
+
+Every process is a copy of the master, so an unused driver and its libraries would be memory and page faults of each.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
-from mailproxy.auth.passdb.checkpassword import CheckPassword
-from mailproxy.auth.passdb.dict import Dict
 from mailproxy.auth.passdb.driver import Driver
-from mailproxy.auth.passdb.http import Http
-from mailproxy.auth.passdb.imap import Imap
-from mailproxy.auth.passdb.ldap import make as make_ldap
-from mailproxy.auth.passdb.oauth2 import OAuth2
-from mailproxy.auth.passdb.pam import Pam
-from mailproxy.auth.passdb.passwd import Passwd
-from mailproxy.auth.passdb.passwd_file import PasswdFile
-from mailproxy.auth.passdb.python import Python
-from mailproxy.auth.passdb.shadow import Shadow
-from mailproxy.auth.passdb.sql import Sql
-from mailproxy.auth.passdb.static import Static
 
-DRIVERS: dict[str, Callable[[str], Driver]] = {
-    "static": Static,
-    "passwd-file": PasswdFile,
-    "passwd": Passwd,
-    "shadow": Shadow,
-    "pam": Pam,
-    "ldap": make_ldap,
-    "dict": Dict,
-    "checkpassword": CheckPassword,
-    "imap": Imap,
-    "sql": Sql,
-    "oauth2": OAuth2,
-    "http": Http,
-    "python": Python,
+#: Name of the driver -> module of this package, and in it what makes one from `args`.
+DRIVERS: Mapping[str, tuple[str, str]] = {
+    "static": ("static", "Static"),
+    "passwd-file": ("passwd_file", "PasswdFile"),
+    "passwd": ("passwd", "Passwd"),
+    "shadow": ("shadow", "Shadow"),
+    "pam": ("pam", "Pam"),
+    "ldap": ("ldap", "make"),
+    "dict": ("dict", "Dict"),
+    "checkpassword": ("checkpassword", "CheckPassword"),
+    "imap": ("imap", "Imap"),
+    "sql": ("sql", "Sql"),
+    "oauth2": ("oauth2", "OAuth2"),
+    "http": ("http", "Http"),
+    "python": ("python", "Python"),
 }
 #: Known elsewhere; a section that names one gets a different message than a typing error.
 NOT_BUILT = frozenset(("bsdauth", "lua",
                        "vpopmail", "sia", "rpam"))
+
+
+def maker(driver: str) -> Callable[[str], Driver]:
+    """What makes the driver.  KeyError if there is none."""
+    make: Callable[[str], Driver] = load("mailproxy.auth.passdb", *DRIVERS[driver])
+    return make
+
+
+def load(package: str, module: str, name: str) -> Any:
+    """One name of one module of a package of drivers."""
+    return getattr(import_module(f"{package}.{module}"), name)

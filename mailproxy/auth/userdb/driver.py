@@ -8,7 +8,7 @@ what fields mean, caching and logging are the chain's business.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mailproxy.auth.passdb.driver import Answer
 from mailproxy.errors import MailproxyError
@@ -17,6 +17,13 @@ from mailproxy.variables import Values
 
 class ListingFailed(MailproxyError):
     """The users cannot be listed; the text is for the log."""
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A driver whose list of users has bounds: first and last user id, first and last group id; a last of 0 is none."""
+
+    valid: tuple[int, int, int, int]
 
 
 class Driver(Protocol):
