@@ -22,7 +22,7 @@ CONTINUE: Event = SaslAbort()
 class Commands:
     """Implements the mechanical half of spec.Frontend; a subclass has `command`, `greet`, `refuse`, `bye` and so on."""
 
-    __slots__ = ("_buf", "_out", "_pos", "client_id", "listed", "state")
+    __slots__ = ("_buf", "_out", "_pos", "_skip", "client_id", "listed", "state")
 
     def __init__(self) -> None:
         self.state = COMMAND
@@ -31,6 +31,7 @@ class Commands:
         self._out: list[bytes] = []
         self._buf = b""
         self._pos = 0
+        self._skip = False                  # the rest of a line that was answered already
 
     def command(self) -> Event | None:
         """Read one; None: more bytes are needed."""
@@ -65,6 +66,14 @@ class Commands:
         """STARTTLS has happened: drop every byte that came before it (CVE-2021-33515)."""
         self._buf = b""
         self._pos = 0
+        self._skip = False
+
+    def skip_line(self) -> bool:
+        """Pass over the rest of a line that was answered already; False: its end has not come yet."""
+        end = self._buf.find(b"\n", self._pos)
+        self._skip = end < 0
+        self._pos = len(self._buf) if end < 0 else end + 1
+        return end >= 0
 
     def next_event(self) -> Event | None:
         """The next thing to act on; None: feed more, or a login is in progress."""

@@ -94,7 +94,6 @@ class ImapFrontend(Commands):
         "_ids",
         "_name",
         "_set",
-        "_skip",
         "_tag",
         "_tls",
         "_upgraded",
@@ -111,7 +110,6 @@ class ImapFrontend(Commands):
         self._tls = False
         self._upgraded = False
         self._ids = 0
-        self._skip = False
 
     # --- what the session calls ------------------------------------------------------------------------------------
 
@@ -123,7 +121,6 @@ class ImapFrontend(Commands):
     def secure(self) -> None:
         """STARTTLS has happened: forget every byte that came before it (CVE-2021-33515)."""
         self.forget()
-        self._skip = False
         self._upgraded = True
         self._know(True, True)
 
@@ -196,7 +193,7 @@ class ImapFrontend(Commands):
 
     def command(self) -> Event | None:
         buf, pos = self._buf, self._pos
-        if self._skip and not self._skip_line():
+        if self._skip and not self.skip_line():
             return None
         pos = self._pos
         if pos >= len(buf):
@@ -263,15 +260,6 @@ class ImapFrontend(Commands):
             self._out.append(b"+ OK\r\n")
         self._out.append(b"%b BAD %b\r\n" % (self._tag, text.encode()))
         return CONTINUE
-
-    def _skip_line(self) -> bool:
-        end = self._buf.find(b"\n", self._pos)
-        if end < 0:
-            self._pos = len(self._buf)
-            return False
-        self._pos = end + 1
-        self._skip = False
-        return True
 
     def _bad_command(self) -> Event:
         self._bad += 1

@@ -62,7 +62,7 @@ class SieveSettings:
 class SieveFrontend(Commands):
     """One client's dialogue."""
 
-    __slots__ = ("_args", "_bad", "_name", "_secured", "_set", "_skip", "_tls", "_trusted")
+    __slots__ = ("_args", "_bad", "_name", "_secured", "_set", "_tls", "_trusted")
 
     def __init__(self, settings: SieveSettings) -> None:
         super().__init__()
@@ -70,7 +70,6 @@ class SieveFrontend(Commands):
         self._args: Arguments | None = None
         self._name = b""
         self._bad = 0
-        self._skip = False
         self._secured = False
         self._tls = False
         self._trusted = False
@@ -127,7 +126,7 @@ class SieveFrontend(Commands):
     # --- reading commands ------------------------------------------------------------------------------------------
 
     def command(self) -> Event | None:
-        if self._skip and not self._skip_line():
+        if self._skip and not self.skip_line():
             return None
         args = self._args
         if args is None:
@@ -163,15 +162,6 @@ class SieveFrontend(Commands):
             return None
         self._args = None
         return handler(self, args.items)
-
-    def _skip_line(self) -> bool:
-        end = self._buf.find(b"\n", self._pos)
-        if end < 0:
-            self._pos = len(self._buf)
-            return False
-        self._pos = end + 1
-        self._skip = False
-        return True
 
     def _bad_command(self) -> Event:
         self._bad += 1

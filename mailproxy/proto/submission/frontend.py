@@ -76,7 +76,7 @@ class SubmissionSettings:
 class SubmissionFrontend(Commands):
     """One client's dialogue.  `client_id`: HELO, PROTO and perhaps LOGIN as XCLIENT parameters for the backend."""
 
-    __slots__ = ("_bad", "_forwarded", "_hello", "_name", "_quit", "_secured", "_set", "_skip", "_skip_bytes", "_tls",
+    __slots__ = ("_bad", "_forwarded", "_hello", "_name", "_quit", "_secured", "_set", "_skip_bytes", "_tls",
                  "_trusted", "_words")
 
     def __init__(self, settings: SubmissionSettings) -> None:
@@ -87,7 +87,6 @@ class SubmissionFrontend(Commands):
         self._tls = self._secured = self._trusted = False
         self._hello: dict[str, str] = {}                # of the client's own EHLO or HELO
         self._forwarded: dict[str, str] = {}            # of a trusted peer's XCLIENT
-        self._skip = False                              # the rest of a line that was answered already
         self._skip_bytes = 0                            # of a chunk that belongs to a refused BDAT
         self._words = b""                               # why a SASL exchange ends, if not by the client's wish
         self._quit: Quit | None = None
@@ -104,7 +103,6 @@ class SubmissionFrontend(Commands):
     def secure(self) -> None:
         """STARTTLS has happened: nothing that was said before counts."""
         self.forget()
-        self._skip = False
         self._skip_bytes = 0
         self._hello = {}
         self._tell()
@@ -207,9 +205,7 @@ class SubmissionFrontend(Commands):
             self._pos += skip
             self._skip_bytes -= skip
         if self._skip:
-            end = self._buf.find(b"\n", self._pos)
-            self._skip = end < 0
-            self._pos = len(self._buf) if end < 0 else end + 1
+            self.skip_line()
         return self._pos < len(self._buf)
 
     def _broken(self, words: bytes) -> Event:
